@@ -1,0 +1,181 @@
+"""The compiled engine as Python sees it. Indices are small integers, times nanoseconds since start."""
+
+from typing import Any, Final, TypedDict
+
+NEVER: Final[int]
+
+HOST: Final[int]
+ROUTER: Final[int]
+SWITCH: Final[int]
+HUB: Final[int]
+TAP: Final[int]
+PORT: Final[int]
+
+FLOW_DONE: Final[int]
+LINK_CHANGED: Final[int]
+NEIGHBOR_FAILED: Final[int]
+TAP_GONE: Final[int]
+
+DROP_REASONS: Final[tuple[str, ...]]
+
+class PipeStatistics(TypedDict):
+    """Exact at the moment of the call: sent = delivered + every drop + in_flight."""
+
+    sent_packets: int
+    sent_bytes: int
+    delivered_packets: int
+    delivered_bytes: int
+    queue_drop_packets: int
+    loss_packets: int
+    down_drop_packets: int
+    loop_drop_packets: int
+    in_flight_packets: int
+    waiting_packets: int
+    waiting_bytes: int
+
+class InterfaceStatistics(TypedDict):
+    """Frames and bytes that an interface took from its link and gave to it."""
+
+    rx_packets: int
+    rx_bytes: int
+    tx_packets: int
+    tx_bytes: int
+
+class EngineStatistics(TypedDict):
+    """Counters of the engine as a whole."""
+
+    hop_packets: int
+    vectors: int
+    copied_bytes: int
+    packets_in_use: int
+    pool_bytes: int
+    pool_drop_packets: int
+    tap_read_packets: int
+    tap_write_packets: int
+    tap_write_drop_packets: int
+
+class PingReply(TypedDict):
+    """One answer to an echo request: from whom, what ICMP type and code, after what time (ns)."""
+
+    sequence: int
+    responder: int
+    icmp_type: int
+    icmp_code: int
+    ttl: int
+    rtt_ns: int
+
+class FlowStatistics(TypedDict):
+    """What a flow has done so far. Delays are ns (ping: round trip; UDP: one way), None without a sample."""
+
+    kind: str
+    done: bool
+    sent_packets: int
+    sent_bytes: int
+    received_packets: int
+    received_bytes: int
+    reordered_packets: int
+    unreachable_packets: int
+    first_sent_ns: int | None
+    last_sent_ns: int | None
+    first_received_ns: int | None
+    last_received_ns: int | None
+    delay_min_ns: int | None
+    delay_median_ns: int | None
+    delay_p99_ns: int | None
+    delay_max_ns: int | None
+
+class Switch:
+    """One engine: nodes, interfaces, pipes, flows, and the clock they share.
+
+    Every method raises ValueError with a sentence for an index or a value out of range, and RuntimeError
+    after close(). In real time, once start() has been called, methods are served by the data path's thread
+    between two vectors; they may be called from any one thread at a time.
+    """
+
+    def __init__(self, *, real_time: bool = False, dilation: int = 1, pool_limit_bytes: int = 1 << 30) -> None: ...
+    def close(self) -> None: ...
+
+    # Building: before start(), or between two run() calls.
+    def add_node(self, kind: int) -> int: ...
+    def add_interface(self, node: int, mac: bytes, mtu: int = 1500) -> int: ...
+    def add_address(self, interface: int, address: int, prefix_length: int) -> None: ...
+    def add_link(self, interface_a: int, interface_b: int, seed_ab: int = 0, seed_ba: int = 0) -> tuple[int, int]: ...
+    def attach_tap(self, node: int, fd: int) -> None: ...
+
+    # Live changes.
+    def set_pipe(
+        self,
+        pipe: int,
+        *,
+        bandwidth_bps: int = 0,
+        overhead_bytes: int = 0,
+        delay_ns: int = 0,
+        loss: float = 0.0,
+        queue_limit_packets: int | None = None,
+        queue_limit_bytes: int | None = None,
+    ) -> None: ...
+    def set_link_up(self, pipe: int, up: bool) -> None: ...
+    def add_route(self, node: int, prefix: int, prefix_length: int, gateway: int | None) -> None: ...
+    def delete_route(self, node: int, prefix: int, prefix_length: int) -> bool: ...
+
+    # What is there.
+    def routes(self, node: int) -> list[tuple[int, int, str, int | None, int | None]]: ...
+    def lookup(self, node: int, address: int) -> tuple[str, int | None, int | None]: ...
+    def neighbors(self, node: int) -> list[tuple[int, int, bytes | None, str, int]]: ...
+    def mac_table(self, node: int) -> list[tuple[bytes, int, int]]: ...
+
+    # Flows.
+    def add_ping(
+        self,
+        node: int,
+        destination: int,
+        *,
+        interval_ns: int,
+        count: int,
+        size_bytes: int = 56,
+        start_ns: int = 0,
+        stop_ns: int = NEVER,
+        timeout_ns: int = 1_000_000_000,
+        ttl: int = 64,
+        probes_per_ttl: int = 0,
+        keep_replies: bool = False,
+    ) -> int: ...
+    def add_udp(
+        self,
+        node: int,
+        destination: int,
+        *,
+        rate_bps: int,
+        size_bytes: int,
+        start_ns: int = 0,
+        stop_ns: int = NEVER,
+        sink: int | None = None,
+    ) -> int: ...
+    def flow(self, flow: int) -> FlowStatistics: ...
+    def take_replies(self, flow: int) -> list[PingReply]: ...
+    def stop_flow(self, flow: int) -> None: ...
+    def remove_flow(self, flow: int) -> None: ...
+
+    # Frames by hand: PORT nodes only. Used by tests and benchmarks, which stand where a wire would.
+    def inject(self, node: int, frame: bytes, count: int = 1) -> int: ...
+    def take_frames(self, node: int) -> list[tuple[int, bytes]]: ...
+    def discard_frames(self, node: int, discard: bool) -> None: ...
+
+    # Time.
+    @property
+    def now_ns(self) -> int: ...
+    @property
+    def next_event_ns(self) -> int | None: ...
+    def run(self, until_ns: int, *, stop_on_event: bool = False, wall_limit_ns: int = 0) -> bool: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    @property
+    def event_fd(self) -> int: ...
+    def take_events(self) -> list[tuple[int, int, int]]: ...
+
+    # Counters.
+    def statistics(self) -> EngineStatistics: ...
+    def pipe_statistics(self, pipe: int) -> PipeStatistics: ...
+    def interface_statistics(self, interface: int) -> InterfaceStatistics: ...
+    def node_drops(self, node: int) -> dict[str, int]: ...
+    def memory_bytes(self, node: int) -> int: ...
