@@ -1,0 +1,119 @@
+"""A chain of virtual routers between two ports, which stand where a wire would: frames in, frames out."""
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from manystack.core import Switch
+from manystack.core._switch import PORT, ROUTER
+
+VECTOR = 256
+"""Frames that are put in together: what one stage of the engine takes at once."""
+
+BANDWIDTH_BPS, DELAY_NS, OVERHEAD_BYTES = 1_000_000_000, 1_000_000, 24
+"""A shaped link: gigabit Ethernet with its preamble, checksum and gap, and a millisecond of wire."""
+
+FRAME_BYTES = 60
+"""Of a minimum Ethernet frame, without the checksum that makes it 64."""
+
+SOURCE_MAC, SINK_MAC = bytes.fromhex("02ff00000001"), bytes.fromhex("02ff00000002")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """`source - r1 - … - rK - sink`, and the frame that crosses it from end to end."""
+
+    switch: Switch
+    source: int
+    sink_pipe: int
+    frame: bytes
+    step_ns: int
+    drain_ns: int
+
+    def forward(self, vectors: int) -> None:
+        """Let so many vectors cross, each as soon as the first link has sent the one before."""
+        switch = self.switch
+        for _ in range(vectors):
+            switch.inject(self.source, self.frame, VECTOR)
+            switch.run(switch.now_ns + self.step_ns)
+        self.drain()
+
+    def drain(self) -> None:
+        """Let what is under way arrive."""
+        self.switch.run(self.switch.now_ns + self.drain_ns)
+
+    @property
+    def delivered_packets(self) -> int:
+        """Frames that have reached the sink so far."""
+        return self.switch.pipe_statistics(self.sink_pipe)["delivered_packets"]
+
+
+@contextmanager
+def open_chain(routers: int, *, shaped: bool) -> Iterator[Chain]:
+    """A chain of `routers` in virtual time; each knows its neighbors, and the sink discards what arrives."""
+    switch = Switch()
+    try:
+        source, sink = switch.add_node(PORT), switch.add_node(PORT)
+        nodes = [switch.add_node(ROUTER) for _ in range(routers)]
+        left = [switch.add_interface(node, _mac(index, 1)) for index, node in enumerate(nodes)]
+        right = [switch.add_interface(node, _mac(index, 2)) for index, node in enumerate(nodes)]
+        for index in range(routers):
+            switch.add_address(left[index], _address(index, 2), 30)
+            switch.add_address(right[index], _address(index + 1, 1), 30)
+        starts = [switch.add_interface(source, SOURCE_MAC), *right]
+        ends = [*left, switch.add_interface(sink, SINK_MAC)]
+        pipes = [switch.add_link(start, end) for start, end in zip(starts, ends, strict=True)]
+        for pipe in [pipe for pair in pipes for pipe in pair] if shaped else []:
+            switch.set_pipe(
+                pipe, bandwidth_bps=BANDWIDTH_BPS, overhead_bytes=OVERHEAD_BYTES, delay_ns=DELAY_NS
+            )
+        for index, node in enumerate(nodes[:-1]):
+            switch.add_route(node, _address(routers, 0), 30, _address(index + 1, 2))
+        switch.discard_frames(source, True)
+        switch.discard_frames(sink, True)
+        wire_ns = (FRAME_BYTES + OVERHEAD_BYTES) * 8 * 1_000_000_000 // BANDWIDTH_BPS
+        chain = Chain(
+            switch=switch,
+            source=source,
+            sink_pipe=pipes[-1][0],
+            frame=_udp_frame(_mac(0, 1), _address(0, 1), _address(routers, 2)),
+            step_ns=VECTOR * wire_ns if shaped else 0,
+            drain_ns=(routers + 1) * (3 * DELAY_NS + VECTOR * wire_ns) if shaped else 0,
+        )
+        # The sink asks for its router, which so learns of the sink (RFC 826). The neighbors within the chain
+        # find each other when the first frame passes; it is alone, because few may wait for an answer.
+        switch.inject(sink, _arp_request(SINK_MAC, _address(routers, 2), _address(routers, 1)))
+        chain.drain()
+        switch.inject(source, chain.frame)
+        chain.drain()
+        yield chain
+    finally:
+        switch.close()
+
+
+def _mac(router: int, side: int) -> bytes:
+    return b"\x02" + router.to_bytes(4) + bytes([side])
+
+
+def _address(link: int, end: int) -> int:
+    """End 1 (left) or 2 (right) of a link's own /30; end 0 is the network itself."""
+    return int(IPv4Address("10.0.0.0")) + 4 * link + end
+
+
+def _arp_request(mac: bytes, address: int, wanted: int) -> bytes:
+    ether = b"\xff" * 6 + mac + b"\x08\x06"
+    request = struct.pack("!HHBBH6sI6xI", 1, 0x0800, 6, 4, 1, mac, address, wanted)
+    return (ether + request).ljust(FRAME_BYTES, b"\0")
+
+
+def _udp_frame(gateway_mac: bytes, source: int, destination: int) -> bytes:
+    payload_bytes = FRAME_BYTES - 14 - 20 - 8
+    header = struct.pack("!BBHHHBBHII", 0x45, 0, 28 + payload_bytes, 0, 0, 255, 17, 0, source, destination)
+    total = sum(struct.unpack("!10H", header))
+    total = (total & 0xFFFF) + (total >> 16)
+    checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+    header = header[:10] + checksum.to_bytes(2) + header[12:]
+    udp = struct.pack("!HHHH", 5000, 9, 8 + payload_bytes, 0)
+    return b"".join([gateway_mac, SOURCE_MAC, b"\x08\x00", header, udp, bytes(payload_bytes)])

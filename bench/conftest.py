@@ -1,0 +1,49 @@
+"""One set of figures for the whole run; saved to bench/results and printed when it ends."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.figures import Figures
+from bench.peers.namespaces import compile_generator
+from bench.plot import plot_forwarding
+
+RESULTS = Path(__file__).with_name("results")
+MEASURED = pytest.StashKey[Figures]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[MEASURED] = Figures()
+
+
+def pytest_terminal_summary(config: pytest.Config) -> None:
+    figures = config.stash[MEASURED]
+    if figures.measured:
+        figures.save(RESULTS)
+        plot_forwarding(figures.measured, RESULTS / "forwarding.png")
+        figures.print(Console(width=110))
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> Figures:
+    """Where every bench puts what it measured."""
+    return pytestconfig.stash[MEASURED]
+
+
+@pytest.fixture(scope="session")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The peer's frame generator, compiled."""
+    return compile_generator(tmp_path_factory.mktemp("generator"))
+
+
+@pytest.fixture(scope="module")
+def one_cpu() -> Iterator[int]:
+    """The CPU that this process, and the peer's generator beside it, are pinned to meanwhile."""
+    allowed = os.sched_getaffinity(0)
+    cpu = max(allowed)
+    os.sched_setaffinity(0, {cpu})
+    yield cpu
+    os.sched_setaffinity(0, allowed)
