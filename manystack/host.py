@@ -106,7 +106,10 @@ def check_tap_permission(namespace: str | None = None) -> None:
     try:
         os.close(os.open(TUN, os.O_RDWR | os.O_CLOEXEC))
     except PermissionError:
-        missing.append(f"access to {TUN} (its mode is {TUN.stat().st_mode & 0o777:04o})")
+        mode = TUN.stat().st_mode & 0o777
+        missing.append(
+            f"access to {TUN} (its mode is {mode:04o}; `chmod 666 {TUN}` would open it to everybody)"
+        )
     except OSError as error:
         raise UsageError(
             f"{TUN} is missing ({error.strerror}): load the kernel's tun module with `modprobe tun`, or pass "
@@ -265,17 +268,22 @@ def _has_capability(number: int) -> bool:
 
 
 def _permission_error(missing: Sequence[str], namespace: str | None) -> UsageError:
+    advice = "run as root, for instance with `sudo`"
     if namespace is None:
-        advice = "run as root, for instance with `sudo`, or inside `unshare -Urn`"
+        advice += ", or inside `unshare -Urn`"
     else:
-        advice = (
-            "run as root, for instance with `sudo` (inside `unshare -Urn` a tap works only without "
-            f"`namespace`, because {NAMESPACES} is the system's)"
+        advice += (
+            f" (inside `unshare -Urn` only a tap without `namespace` works: {NAMESPACES} is the system's)"
         )
+    advice += f"; a container needs `--cap-add NET_ADMIN --device {TUN}`"
+    if namespace is not None:
+        advice += " and `--cap-add SYS_ADMIN`"
     restriction = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
     if restriction.exists() and restriction.read_text().strip() == "1":
         advice += (
             "; this system lets `unshare -Urn` by ordinary users have no capabilities "
             "(kernel.apparmor_restrict_unprivileged_userns = 1, as Ubuntu 24.04 does)"
         )
-    return UsageError(f"not permitted to make a TAP device, {' and '.join(missing)} missing: {advice}")
+    return UsageError(
+        f"no permission to make a TAP device, what is missing is {' and '.join(missing)}: {advice}"
+    )

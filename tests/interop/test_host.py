@@ -334,13 +334,13 @@ def test_missing_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 def test_missing_capabilities_are_named(base: Path) -> None:
     without_net_admin = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
     text = outcome(base, "", *without_net_admin)
-    assert "the capability CAP_NET_ADMIN missing" in text
+    assert "what is missing is the capability CAP_NET_ADMIN:" in text
     assert "run as root" in text
     assert "`unshare -Urn`" in text
     without_both = ("setpriv", "--bounding-set=-net_admin,-sys_admin", "--inh-caps=-net_admin,-sys_admin")
     text = outcome(base, NAMESPACE, *without_both)
-    assert "the capability CAP_NET_ADMIN and the capability CAP_SYS_ADMIN missing" in text
-    assert "only without `namespace`" in text
+    assert "what is missing is the capability CAP_NET_ADMIN and the capability CAP_SYS_ADMIN" in text
+    assert "only a tap without `namespace` works" in text
     assert NAMESPACE not in named_namespaces()
     assert list(base.iterdir()) == []
 
@@ -349,7 +349,7 @@ def test_rootless_in_a_user_namespace(base: Path) -> None:
     rootless = ("unshare", "--user", "--map-root-user", "--net")
     assert outcome(base, "", *rootless) == "open"
     text = outcome(base, NAMESPACE, *rootless)
-    assert f"permission to use {runtime.NAMESPACES / NAMESPACE} missing" in text
-    assert "a tap works only without `namespace`" in text
+    assert f"permission to use {runtime.NAMESPACES / NAMESPACE}:" in text
+    assert "only a tap without `namespace` works" in text
     assert NAMESPACE not in named_namespaces()
     assert list(base.iterdir()) == []
