@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if left_out := config.stash.get(LEFT_OUT, 0):
-        terminalreporter.write_line(f"{left_out} tests need root and were not run", yellow=True)
+        terminalreporter.write_line(f"not run, because they need root: {left_out} tests", yellow=True)
 
 
 @pytest.hookimpl(wrapper=True)
