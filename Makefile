@@ -34,8 +34,9 @@ quick: lint
 	$(BIN)/pytest -m "not root and not slow"
 
 bench: packages-test
+	@[ "$$(id -u)" = 0 ] || { echo "make bench makes network namespaces and needs root: sudo make bench" >&2; exit 1; }
 	$(MAKE) --no-print-directory test-environment
-	$(BIN)/pytest --benchmark-enable --override-ini=pythonpath=. bench/bench_*.py
+	$(BIN)/pytest --benchmark-enable --benchmark-quiet --override-ini=pythonpath=. bench/bench_*.py
 
 clean:
 	rm -rf $(VENV) build dist bench/results manystack.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

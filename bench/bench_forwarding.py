@@ -49,4 +49,5 @@ def test_forwarding(
     assert benchmark.stats is not None
     rate = vectors * VECTOR * routers / benchmark.stats["median"]
     suite = f"forwarding, {'shaped' if shaped else 'unshaped'}"
-    figures.record(Figure(suite, f"{routers} routers", rate, "hop-packets/s", peer=median(peer_rates[1:])))
+    case = f"{routers} router{'s' if routers > 1 else ''}"
+    figures.record(Figure(suite, case, rate, "hop-packets/s", peer=median(peer_rates[1:])))

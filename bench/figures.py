@@ -109,4 +109,4 @@ class Figures:
 
 def readable(value: float) -> str:
     """Three or four digits, millions as M."""
-    return f"{value / 1e6:.2f} M" if value >= 1e6 else f"{value:.4g}"
+    return f"{value / 1e6:.2f} M" if value >= 1e5 else f"{value:.4g}"
