@@ -1,0 +1,128 @@
+"""The other side of the control socket: how commands talk to a running network."""
+
+import itertools
+import os
+import select
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import msgpack  # type: ignore[import-untyped]
+import zmq
+
+from manystack.errors import ManystackError, UsageError
+from manystack.runtime import RunningNetwork, running
+
+LAST_WORDS_MS = 200
+"""The answer of a process that has just ended may still be on its way to us."""
+
+
+class RemoteError(ManystackError):
+    """What a running network answered instead of a result."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+def find(name: str | None) -> RunningNetwork:
+    """Return the running network that is meant: the named one, or the only one.
+
+    Raises ManystackError if it does not run, UsageError if several do and none is named.
+    """
+    networks = running()
+    if name is not None:
+        for network in networks:
+            if network.name == name:
+                return network
+        others = f"; running: {', '.join(network.name for network in networks)}" if networks else ""
+        raise ManystackError(f"no network named {name!r} is running{others}")
+    if not networks:
+        raise ManystackError("no network is running; start one with `emu-run TOPOLOGY`")
+    if len(networks) > 1:
+        names = ", ".join(network.name for network in networks)
+        raise UsageError(f"several networks are running; choose one with --name: {names}")
+    return networks[0]
+
+
+class Client:
+    """A connection to one running network; a context manager."""
+
+    def __init__(self, network: RunningNetwork) -> None:
+        self.network = network
+        self._numbers = itertools.count(1)
+        try:
+            self._process = os.pidfd_open(network.pid)
+        except ProcessLookupError:
+            raise _gone(network) from None
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.linger = 0
+        self._socket.connect(network.control_endpoint)
+
+    def close(self) -> None:
+        """Close the connection; what it had asked for ends."""
+        self._context.destroy(linger=0)
+        os.close(self._process)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def call(
+        self, operation: str, /, *, on_item: Callable[[Any], None] | None = None, **arguments: Any
+    ) -> Any:
+        """Ask for an operation and return its result; parts of it go to `on_item` as they come.
+
+        Ctrl-C cancels it: an operation that goes on until then returns what it has, any other raises
+        KeyboardInterrupt. Raises RemoteError with the network's own words, ManystackError if it ends.
+        """
+        number = next(self._numbers)
+        self._send({"id": number, "op": operation, "args": arguments})
+        interrupted = False
+        while True:
+            try:
+                answer = self._receive()
+                if answer["id"] not in (number, None):
+                    continue
+                if "item" in answer:
+                    if on_item is not None:
+                        on_item(answer["item"])
+                    continue
+            except KeyboardInterrupt:
+                if interrupted:
+                    raise
+                interrupted = True
+                self._send({"id": number, "op": "cancel", "args": {"id": number}})
+                continue
+            if "error" not in answer:
+                return answer["result"]
+            if interrupted:
+                raise KeyboardInterrupt
+            raise RemoteError(answer["error"], answer["exit_code"])
+
+    def wait_until_gone(self) -> None:
+        """Wait until the network's process has ended."""
+        select.select([self._process], [], [])
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self._socket.send(msgpack.packb(message))
+
+    def _receive(self) -> dict[str, Any]:
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._process, zmq.POLLIN)
+        ready = dict(poller.poll())
+        if self._socket not in ready and not self._socket.poll(LAST_WORDS_MS):
+            raise _gone(self.network)
+        answer = msgpack.unpackb(self._socket.recv(), strict_map_key=False)
+        assert isinstance(answer, dict)
+        return answer
+
+
+def _gone(network: RunningNetwork) -> ManystackError:
+    return ManystackError(f"network {network.name} has ended")

@@ -1,0 +1,94 @@
+"""`emu-run`: run a topology until it is over."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from manystack.commands.common import Command, echo_json, echo_lines, not_in_this_version
+from manystack.engine import Engine
+from manystack.probes import duration_ns
+from manystack.results import plain
+from manystack.summary import summary_lines
+from manystack.topology import Topology
+from manystack.view import LiveView, PlainView, View, showing
+
+
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("topology", type=click.Path(path_type=Path))
+@click.option(
+    "--time", metavar="real|virtual|xN", help="Instead of the topology's; xN: one second in N real ones."
+)
+@click.option("--duration", metavar="TIME", help="End after this much emulated time: 500ms, 10s, 1h.")
+@click.option("--seed", type=click.IntRange(0), help="Instead of the topology's.")
+@click.option("--name", help="What other commands call this network; default: the topology's name.")
+@click.option("--workers", type=click.IntRange(1), default=1, hidden=True)
+@click.option("--events", hidden=True)
+@click.option("--strict", is_flag=True, hidden=True)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the summary as one JSON document; progress goes to stderr."
+)
+@click.version_option(package_name="manystack")
+def main(
+    topology: Path,
+    time: str | None,
+    duration: str | None,
+    seed: int | None,
+    name: str | None,
+    workers: int,
+    events: str | None,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Run the network in the file TOPOLOGY and print a summary at its end.
+
+    It ends after --duration; or on Ctrl-C, SIGTERM or `emu stop`; or, in virtual time, when nothing is
+    left to do; or, in real time without a tap, when its traffic is done. All of these are exit code 0.
+    """
+    if workers > 1:
+        not_in_this_version("--workers above 1")
+    if events is not None:
+        not_in_this_version("--events")
+    if strict:
+        not_in_this_version("--strict")
+    limit_ns = None if duration is None else duration_ns(duration, "--duration")
+    network = Topology.load(topology)
+    # Until the loop handles it, and while the network closes, SIGTERM unwinds as Ctrl-C does.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Engine(network, time=time, seed=seed, name=name or network.name) as engine:
+            with showing(_view(engine, as_json), engine):
+                ended = engine.run_until_complete(_run(engine, limit_ns))
+            summary = engine.summary()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if as_json:
+        echo_json(plain(summary) | {"ended": ended, "reproducible": summary.reproducible})
+    else:
+        echo_lines(summary_lines(summary, ended))
+
+
+async def _run(engine: Engine, duration: int | None) -> str:
+    loop = asyncio.get_running_loop()
+    signals = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+    for number, reason in signals.items():
+        loop.add_signal_handler(number, engine.stop, reason)
+    try:
+        return await engine.async_run(duration)
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+def _view(engine: Engine, as_json: bool) -> View:
+    if not as_json and sys.stdout.isatty():
+        return LiveView(engine, Console())
+    return PlainView(engine, lambda line: _echo(line, as_json))
+
+
+def _echo(line: str, to_stderr: bool) -> Any:
+    click.echo(line, err=to_stderr)

@@ -1,0 +1,291 @@
+"""Nodes and links by name: what `Engine.node` and `Engine.link` return."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network, NetmaskValueError
+from typing import TYPE_CHECKING
+
+from manystack.core._switch import PipeStatistics
+from manystack.errors import UsageError
+from manystack.probes import Probe, duration_ns, size_bytes, trace
+from manystack.results import (
+    InterfaceCounters,
+    MacEntry,
+    NeighborEntry,
+    NodeStatistics,
+    PingResult,
+    RouteEntry,
+    TracerouteResult,
+    mac_text,
+)
+from manystack.topology import PipeParameters, pipe_parameters_from_text
+from manystack.wiring import WITH_STACK, LinkState, set_pipe
+
+if TYPE_CHECKING:
+    from manystack.engine import Engine
+
+DEFAULT = "default"
+"""Stands for 0.0.0.0/0."""
+
+TRACE_INTERVAL = "50ms"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHandle:
+    """One node of a running network."""
+
+    engine: "Engine"
+    name: str
+    kind: str
+    index: int
+
+    @property
+    def interfaces(self) -> list[str]:
+        """The names of its interfaces, as `node.interface`."""
+        return [f"{self.name}.{interface}" for interface in self.engine.wiring.interfaces_of[self.name]]
+
+    @property
+    def addresses(self) -> list[IPv4Interface]:
+        """Its addresses, those of a tap being the host's."""
+        return [address for _, address in self.engine.topology.nodes[self.name].addressed()]
+
+    def ping(
+        self,
+        destination: str | IPv4Address,
+        count: int = 1,
+        interval: str | int = "1s",
+        timeout: str | int = "1s",
+        size: str | int = 56,
+    ) -> PingResult:
+        """Send `count` echo requests with `size` bytes of data, and wait for the answers.
+
+        Durations are text with a unit or ns; `timeout` counts from the last request. The destination is an
+        address or a node. True if the destination answered at all.
+        """
+        return self.engine.run_until_complete(self.async_ping(destination, count, interval, timeout, size))
+
+    async def async_ping(
+        self,
+        destination: str | IPv4Address,
+        count: int = 1,
+        interval: str | int = "1s",
+        timeout: str | int = "1s",
+        size: str | int = 56,
+    ) -> PingResult:
+        """As ping(), for a coroutine on the engine's loop."""
+        if count < 1:
+            raise UsageError("count: must be at least 1")
+        with self.start_ping(destination, count, interval, timeout, size) as probe:
+            await probe.finish()
+            return probe.result()
+
+    def start_ping(
+        self,
+        destination: str | IPv4Address,
+        count: int = 0,
+        interval: str | int = "1s",
+        timeout: str | int = "1s",
+        size: str | int = 56,
+    ) -> Probe:
+        """Begin a ping whose answers a coroutine takes as they come; count 0: without end."""
+        self._require_stack()
+        return Probe(
+            self.engine,
+            self.index,
+            self.engine.resolve(destination),
+            count=count,
+            interval_ns=duration_ns(interval, "interval"),
+            timeout_ns=duration_ns(timeout, "timeout"),
+            data_bytes=size_bytes(size, "size"),
+        )
+
+    def traceroute(
+        self, destination: str | IPv4Address, max_hops: int = 30, probes: int = 3, timeout: str | int = "1s"
+    ) -> TracerouteResult:
+        """Find the routers on the way, by `probes` echo requests for each TTL up to `max_hops`."""
+        return self.engine.run_until_complete(self.async_traceroute(destination, max_hops, probes, timeout))
+
+    async def async_traceroute(
+        self, destination: str | IPv4Address, max_hops: int = 30, probes: int = 3, timeout: str | int = "1s"
+    ) -> TracerouteResult:
+        """As traceroute(), for a coroutine on the engine's loop."""
+        self._require_stack()
+        if not 1 <= max_hops <= 255:
+            raise UsageError("max_hops: must be 1 to 255")
+        if not 1 <= probes <= 10:
+            raise UsageError("probes: must be 1 to 10")
+        address = self.engine.resolve(destination)
+        with Probe(
+            self.engine,
+            self.index,
+            address,
+            count=max_hops * probes,
+            interval_ns=duration_ns(TRACE_INTERVAL, "interval"),
+            timeout_ns=duration_ns(timeout, "timeout"),
+            ttl=max_hops,
+            probes_per_ttl=probes,
+        ) as probe:
+            await probe.finish()
+            return trace(address, probe.statistics()["sent_packets"], probe.replies, probes)
+
+    def routes(self) -> list[RouteEntry]:
+        """Return its route table, in the order of prefixes."""
+        self._require_stack()
+        names = self.engine.wiring.interface_names
+        return [
+            RouteEntry(
+                IPv4Network((prefix, length)),
+                kind,
+                None if gateway is None else IPv4Address(gateway),
+                None if interface is None else names[interface],
+            )
+            for prefix, length, kind, gateway, interface in self.engine.switch.routes(self.index)
+        ]
+
+    def add_route(self, prefix: str | IPv4Network, via: str | IPv4Address | None = None) -> None:
+        """Add a route, or replace the one to the same prefix ("default": all); without `via`: unreachable."""
+        self._require_stack()
+        network = _prefix(prefix)
+        gateway = None if via is None else int(_address(via, "via"))
+        try:
+            self.engine.switch.add_route(self.index, int(network.network_address), network.prefixlen, gateway)
+        except ValueError as error:
+            raise UsageError(f"{self.name}: {error}") from None
+        self.engine.publish("route-added", self.name, f"{network}" if via is None else f"{network} via {via}")
+
+    def delete_route(self, prefix: str | IPv4Network) -> None:
+        """Remove the route to exactly this prefix."""
+        self._require_stack()
+        network = _prefix(prefix)
+        if not self.engine.switch.delete_route(self.index, int(network.network_address), network.prefixlen):
+            raise UsageError(f"{self.name} has no route to {network}")
+        self.engine.publish("route-deleted", self.name, str(network))
+
+    def neighbors(self) -> list[NeighborEntry]:
+        """Return its neighbour table: whose MAC addresses it knows or asks for."""
+        self._require_stack()
+        names = self.engine.wiring.interface_names
+        return [
+            NeighborEntry(
+                IPv4Address(address), names[interface], None if mac is None else mac_text(mac), state, waiting
+            )
+            for interface, address, mac, state, waiting in self.engine.switch.neighbors(self.index)
+        ]
+
+    def mac_table(self) -> list[MacEntry]:
+        """Return what a switch has learnt: which MAC address is behind which port."""
+        if self.kind != "switch":
+            raise UsageError(f"{self.name} is a {self.kind}: only a switch learns MAC addresses")
+        names = self.engine.wiring.interface_names
+        table = self.engine.switch.mac_table(self.index)
+        return [MacEntry(mac_text(mac), names[interface], seen) for mac, interface, seen in table]
+
+    def statistics(self) -> NodeStatistics:
+        """Return its interfaces' counters, and its drops by reason."""
+        switch = self.engine.switch
+        interfaces = []
+        for name in self.interfaces:
+            counters = switch.interface_statistics(self.engine.wiring.interfaces[name])
+            interfaces.append(InterfaceCounters(name=name, **counters))
+        drops = {reason: count for reason, count in switch.node_drops(self.index).items() if count}
+        return NodeStatistics(self.name, tuple(interfaces), drops, switch.memory_bytes(self.index))
+
+    def _require_stack(self) -> None:
+        if self.kind not in WITH_STACK:
+            raise UsageError(f"{self.name} is a {self.kind}: only hosts and routers have an IP stack")
+
+
+@dataclass(frozen=True, slots=True)
+class LinkHandle:
+    """One link of a running network, seen from one of its ends: forward leads away from `ends[0]`."""
+
+    engine: "Engine"
+    _state: LinkState
+    _swapped: bool
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Its two interfaces, as `node.interface`."""
+        a, b = self._state.ends
+        return (b, a) if self._swapped else (a, b)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it carries anything."""
+        return self._state.up
+
+    @property
+    def parameters(self) -> tuple[PipeParameters, PipeParameters]:
+        """What its two directions are set to: forward, reverse."""
+        forward, reverse = self._state.parameters
+        return (reverse, forward) if self._swapped else (forward, reverse)
+
+    def statistics(self) -> tuple[PipeStatistics, PipeStatistics]:
+        """Return the counters of its two directions: forward, reverse."""
+        forward, reverse = (self.engine.switch.pipe_statistics(pipe) for pipe in self._state.pipes)
+        return (reverse, forward) if self._swapped else (forward, reverse)
+
+    def set(
+        self,
+        *,
+        forward: Mapping[str, str | float] | None = None,
+        reverse: Mapping[str, str | float] | None = None,
+        **both: str | float,
+    ) -> None:
+        """Change parameters from the next packet on: `delay="20ms", loss="1%"` as in a topology.
+
+        What is not named stays. `forward` and `reverse` change one direction only. All or nothing.
+        """
+        wanted = []
+        for place, own, current in zip(
+            ("forward", "reverse"), (forward, reverse), self.parameters, strict=True
+        ):
+            texts = {key: str(value) for key, value in (both | dict(own or {})).items()}
+            try:
+                wanted.append(pipe_parameters_from_text(texts, current) if texts else current)
+            except ValueError as error:
+                raise UsageError(f"{place}: {error}") from None
+        if self._swapped:
+            wanted.reverse()
+        for pipe, parameters in zip(self._state.pipes, wanted, strict=True):
+            try:
+                set_pipe(self.engine.switch, pipe, parameters)
+            except ValueError as error:
+                raise UsageError(str(error)) from None
+        self._state.parameters[:] = wanted
+        changes = [f"{key}={value}" for key, value in both.items()]
+        changes += [f"forward.{key}={value}" for key, value in (forward or {}).items()]
+        changes += [f"reverse.{key}={value}" for key, value in (reverse or {}).items()]
+        self.engine.publish("link-set", " ".join(self.ends), " ".join(changes))
+
+    def up(self) -> None:
+        """Let it carry packets again; a real host behind it sees its cable plugged in."""
+        self._set_up(True)
+
+    def down(self) -> None:
+        """Cut it: what is in flight is lost and counted; a real host behind it sees its cable unplugged."""
+        self._set_up(False)
+
+    def _set_up(self, up: bool) -> None:
+        self._state.up = up
+        self.engine.switch.set_link_up(self._state.pipes[0], up)
+        for end in self._state.ends:
+            tap = self.engine.taps.get(end.split(".", 1)[0])
+            if tap is not None:
+                tap.set_carrier(up)
+
+
+def _prefix(text: str | IPv4Network) -> IPv4Network:
+    if isinstance(text, IPv4Network):
+        return text
+    try:
+        return IPv4Network("0.0.0.0/0" if text == DEFAULT else text)
+    except (AddressValueError, NetmaskValueError, ValueError) as error:
+        raise UsageError(f"prefix: {error}; write 10.0.0.0/24, or default") from None
+
+
+def _address(text: str | IPv4Address, place: str) -> IPv4Address:
+    try:
+        return IPv4Address(text)
+    except AddressValueError as error:
+        raise UsageError(f"{place}: {error}; write 10.0.0.1") from None

@@ -1,0 +1,274 @@
+"""What a network has done: collected from the engine's counters, and told in text."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from manystack.core._switch import EngineStatistics, FlowStatistics, PipeStatistics
+from manystack.text import NOTHING, clock_text, count_text, plural, rate_text, share_text, table, time_text
+from manystack.wiring import FlowState
+
+if TYPE_CHECKING:
+    from manystack.engine import Engine
+
+LINKS_IN_TEXT = 24
+"""Links beyond these are left out of the text, those without drops first."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficSummary:
+    """One entry of `traffic`. Lost packets include, while it is not done, what is still on the way.
+
+    Delays (ns) are round trips for a ping and one way for UDP. What a real host received is not known: None.
+    """
+
+    kind: str
+    source: str
+    destination: str
+    done: bool
+    sent_packets: int
+    received_packets: int | None
+    lost_packets: int | None
+    reordered_packets: int | None
+    unreachable_packets: int
+    rate_bps: float | None
+    delay_min_ns: int | None
+    delay_median_ns: int | None
+    delay_p99_ns: int | None
+    delay_max_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PipeSummary:
+    """One direction of a link."""
+
+    source: str
+    target: str
+    up: bool
+    counters: PipeStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSummary:
+    """A node that dropped packets, and why."""
+
+    node: str
+    drops: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A run so far. Times in ns. `own_loss_packets` is what the emulator itself lost, by where."""
+
+    network: str
+    time: str
+    seed: int
+    emulated_ns: int
+    wall_ns: int
+    outside_changes: tuple[str, ...]
+    traffic: tuple[TrafficSummary, ...]
+    links: tuple[PipeSummary, ...]
+    nodes: tuple[NodeSummary, ...]
+    engine: EngineStatistics
+    own_loss_packets: dict[str, int]
+
+    @property
+    def reproducible(self) -> bool:
+        """Whether the same topology, seed and calls give the same run again, to the last byte."""
+        return self.time == "virtual" and not self.outside_changes
+
+
+def summarize(engine: "Engine") -> Summary:
+    """Collect a summary. Costs a few µs for each link and node."""
+    switch = engine.switch
+    statistics = switch.statistics()
+    return Summary(
+        network=engine.name,
+        time=str(engine.mode),
+        seed=engine.seed,
+        emulated_ns=engine.now_ns,
+        wall_ns=engine.wall_ns,
+        outside_changes=tuple(engine.outside_changes),
+        traffic=tuple(traffic_summary(state, switch.flow(state.flow)) for state in engine.wiring.flows),
+        links=tuple(
+            PipeSummary(source, target, state.up, switch.pipe_statistics(pipe))
+            for state in engine.wiring.links
+            for pipe, source, target in zip(state.pipes, state.ends, reversed(state.ends), strict=True)
+        ),
+        nodes=tuple(_node_summaries(engine)),
+        engine=statistics,
+        own_loss_packets=own_losses(engine, statistics),
+    )
+
+
+def own_losses(engine: "Engine", statistics: EngineStatistics) -> dict[str, int]:
+    """Return what the emulator itself lost, which no model of the topology explains; empty if nothing."""
+    losses = {f"tap {name}": tap.drops() for name, tap in engine.taps.items()}
+    losses["taps, writing"] = statistics["tap_write_drop_packets"]
+    losses["packet pool"] = statistics["pool_drop_packets"]
+    return {place: count for place, count in losses.items() if count}
+
+
+def traffic_summary(state: FlowState, flow: FlowStatistics) -> TrafficSummary:
+    """Return what one entry of `traffic` has come to."""
+    known = state.is_counted
+    return TrafficSummary(
+        kind=state.traffic.kind,
+        source=state.traffic.from_,
+        destination=state.traffic.to,
+        done=flow["done"],
+        sent_packets=flow["sent_packets"],
+        received_packets=flow["received_packets"] if known else None,
+        lost_packets=flow["sent_packets"] - flow["received_packets"] if known else None,
+        reordered_packets=flow["reordered_packets"] if known else None,
+        unreachable_packets=flow["unreachable_packets"],
+        rate_bps=_rate(flow),
+        delay_min_ns=flow["delay_min_ns"],
+        delay_median_ns=flow["delay_median_ns"],
+        delay_p99_ns=flow["delay_p99_ns"],
+        delay_max_ns=flow["delay_max_ns"],
+    )
+
+
+def _rate(flow: FlowStatistics) -> float | None:
+    """Return the received bit/s of payload: n packets span n - 1 of their intervals."""
+    first, last, packets = flow["first_received_ns"], flow["last_received_ns"], flow["received_packets"]
+    if first is None or last is None or last <= first:
+        return None
+    return flow["received_bytes"] * 8e9 * (packets - 1) / (packets * (last - first))
+
+
+def _node_summaries(engine: "Engine") -> Iterable[NodeSummary]:
+    for name, index in engine.wiring.nodes.items():
+        drops = {reason: count for reason, count in engine.switch.node_drops(index).items() if count}
+        if drops:
+            yield NodeSummary(name, drops)
+
+
+# Telling it.
+
+
+def summary_lines(summary: Summary, ended: str | None = None) -> list[str]:
+    """Return the summary as lines of text for a terminal."""
+    lines = [headline(summary, ended)]
+    for part in (_traffic_lines(summary), _link_lines(summary), _node_lines(summary)):
+        if part:
+            lines += ["", *part]
+    lines += ["", own_loss_line(summary)]
+    return lines
+
+
+def headline(summary: Summary, ended: str | None) -> str:
+    """Return how long it ran, in which time, why it ended, and whether it can be repeated."""
+    text = f"{summary.network}: {clock_text(summary.emulated_ns)} of {summary.time} time"
+    if summary.time == "real":
+        text = f"{summary.network}: {clock_text(summary.emulated_ns)}"
+    else:
+        text += f" in {time_text(summary.wall_ns)}"
+    if ended is not None:
+        text += f", ended: {ended}"
+    text += f" (seed {summary.seed})"
+    if summary.outside_changes:
+        text += f"\nnot reproducible: changed from outside ({'; '.join(summary.outside_changes[:5])}"
+        text += ", …)" if len(summary.outside_changes) > 5 else ")"
+    if summary.time.startswith("x"):
+        text += "\nprograms outside live in another time than this network"
+    return text
+
+
+def traffic_table(traffic: Iterable[TrafficSummary]) -> list[str]:
+    """Return a table of the network's own traffic."""
+    rows = []
+    for flow in traffic:
+        lost = NOTHING
+        if flow.lost_packets is not None:
+            at_most = "" if flow.done or not flow.lost_packets else "≤"
+            lost = f"{at_most}{flow.lost_packets:,} ({share_text(flow.lost_packets, flow.sent_packets)})"
+        rows.append(
+            [
+                f"{flow.kind} {flow.source} → {flow.destination}",
+                count_text(flow.sent_packets),
+                count_text(flow.received_packets),
+                lost,
+                count_text(flow.reordered_packets),
+                rate_text(flow.rate_bps),
+                time_text(flow.delay_min_ns),
+                time_text(flow.delay_median_ns),
+                time_text(flow.delay_p99_ns),
+                time_text(flow.delay_max_ns),
+            ]
+        )
+    headers = ["TRAFFIC", "SENT", "RECEIVED", "LOST", "REORDERED", "RATE", "MIN", "MEDIAN", "P99", "MAX"]
+    return table(headers, rows)
+
+
+def _traffic_lines(summary: Summary) -> list[str]:
+    return traffic_table(summary.traffic) if summary.traffic else []
+
+
+DROP_COLUMNS = {
+    "queue_drop_packets": "QUEUE DROPS",
+    "loss_packets": "LOSS",
+    "down_drop_packets": "DOWN",
+    "loop_drop_packets": "LOOP",
+    "in_flight_packets": "ON THE WAY",
+}
+
+
+def pipe_table(pipes: Iterable[PipeSummary]) -> list[str]:
+    """Return a table of the directions of links, with those kinds of drops that happened."""
+    pipes = list(pipes)
+    counters = [dict(pipe.counters) for pipe in pipes]
+    shown = [key for key in DROP_COLUMNS if any(counter[key] for counter in counters)]
+    headers = ["LINK", "STATE", "SENT", "DELIVERED", *(DROP_COLUMNS[key] for key in shown)]
+    rows = []
+    for pipe, counter in zip(pipes, counters, strict=True):
+        drops = [f"{counter[key]:,}" for key in shown]
+        state = "up" if pipe.up else "down"
+        delivered = count_text(pipe.counters["delivered_packets"])
+        rows.append(
+            [
+                f"{pipe.source} → {pipe.target}",
+                state,
+                count_text(pipe.counters["sent_packets"]),
+                delivered,
+                *drops,
+            ]
+        )
+    return table(headers, rows, left=2)
+
+
+def _link_lines(summary: Summary) -> list[str]:
+    pipes = summary.links
+    if not pipes:
+        return []
+    limit = 2 * LINKS_IN_TEXT
+    if len(pipes) <= limit:
+        return pipe_table(pipes)
+    shown = sorted(
+        pipes, key=lambda pipe: pipe.counters["sent_packets"] == pipe.counters["delivered_packets"]
+    )
+    return [
+        *pipe_table(shown[:limit]),
+        f"… and {plural(len(pipes) - limit, 'more direction')}: --json has all of them",
+    ]
+
+
+def _node_lines(summary: Summary) -> list[str]:
+    rows = [
+        [
+            node.node,
+            ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in node.drops.items()),
+        ]
+        for node in summary.nodes
+    ]
+    return table(["NODE", "DROPS"], rows, left=2) if rows else []
+
+
+def own_loss_line(summary: Summary) -> str:
+    """Return whether the emulator itself lost packets, and where."""
+    if not summary.own_loss_packets:
+        return "The emulator itself lost nothing."
+    total = plural(sum(summary.own_loss_packets.values()), "packet")
+    places = ", ".join(f"{place} {count:,}" for place, count in summary.own_loss_packets.items())
+    return f"The emulator itself lost {total} ({places}): this run is degraded."
