@@ -1,0 +1,222 @@
+"""What a topology's parts must agree on: names, ends, addresses, devices, clock.
+
+Everything here works with the parts that could be read, so that one bad part does not hide what is wrong
+with the others. A node that could not be read stands in `nodes` as None: its name is known, nothing else is.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv4Interface
+
+from manystack.topology.errors import Problems, below, short
+from manystack.topology.model import BRIDGE_KINDS, STACK_KINDS, End, Link, Node, TimeMode, format_mac
+from manystack.topology.schema import INTERFACE_NAME, WrittenLink, WrittenTraffic
+from manystack.topology.segments import segments
+
+Nodes = Mapping[str, Node | None]
+
+
+def node_place(name: str) -> str:
+    """Return the place of a node in its document."""
+    return below("nodes", name)
+
+
+def check_node(problems: Problems, name: str, node: Node) -> None:
+    """Check what one node says about itself: names, addresses, gateways."""
+    place = node_place(name)
+    for interface in node.interfaces:
+        if not INTERFACE_NAME.fullmatch(interface):
+            problems.add(
+                below(f"{place}.interfaces", interface), "an interface's name is letters, digits, -, _ and ."
+            )
+    networks: dict[object, str] = {}
+    for _, address_place, address in _placed_addresses(name, node):
+        other = networks.setdefault(address.network, address_place)
+        if other is not address_place:
+            problems.add(address_place, f"{address.network} is there already, at {other}")
+    prefixes = set()
+    for number, route in enumerate(node.routes):
+        if route.to in prefixes:
+            problems.add(f"{place}.routes[{number}].to", f"a route to {route.to} is there already")
+        prefixes.add(route.to)
+        if route.via is not None:
+            _check_gateway(problems, f"{place}.routes[{number}].via", node, route.via)
+
+
+def _placed_addresses(name: str, node: Node) -> Iterator[tuple[str, str, IPv4Interface]]:
+    """Yield each address of a node with the interface that has it and the place where it is written."""
+    place = node_place(name)
+    for number, address in enumerate(node.addresses):
+        yield node.device, f"{place}.addresses[{number}]", address
+    for interface_name, interface in node.interfaces.items():
+        for number, address in enumerate(interface.addresses):
+            yield (
+                interface_name,
+                f"{below(f'{place}.interfaces', interface_name)}.addresses[{number}]",
+                address,
+            )
+
+
+def _check_gateway(problems: Problems, place: str, node: Node, via: IPv4Address) -> None:
+    addresses = [address for _, address in node.addressed()]
+    if any(via == address.ip for address in addresses):
+        problems.add(place, f"{via} is the node's own address")
+    elif not any(via in address.network for address in addresses):
+        connected = ", ".join(str(address.network) for address in addresses[:8]) or "none"
+        problems.add(place, f"{via} is on no subnet of the node (its subnets: {connected})")
+
+
+def check_macs(problems: Problems, nodes: Nodes) -> None:
+    """Check that no MAC address was given twice."""
+    seen: dict[bytes, str] = {}
+    for name, node in nodes.items():
+        for interface_name, interface in node.interfaces.items() if node else ():
+            if interface.mac is None:
+                continue
+            place = f"{below(f'{node_place(name)}.interfaces', interface_name)}.mac"
+            other = seen.setdefault(interface.mac, place)
+            if other is not place:
+                problems.add(place, f"{format_mac(interface.mac)} is there already, at {other}")
+
+
+def check_taps(problems: Problems, nodes: Nodes, time: TimeMode | None) -> None:
+    """Check devices and clock of the taps: names are unique in a namespace, and real hosts need real time."""
+    seen: dict[tuple[str | None, str], str] = {}
+    for name, node in nodes.items():
+        if node is None or node.kind != "tap":
+            continue
+        place = node_place(name)
+        other = seen.setdefault((node.namespace, node.device), name)
+        if other != name:
+            problems.add(f"{place}.device", f"{other} makes a device {node.device} in the same namespace")
+        if time is not None and time.kind == "virtual":
+            problems.add(
+                f"{place}.kind",
+                "a tap cannot be in virtual time: what is behind it lives in real time (real or x10)",
+            )
+
+
+def resolve_links(
+    problems: Problems, nodes: Nodes, written: Mapping[int, WrittenLink]
+) -> tuple[dict[int, tuple[End, End]], dict[str, list[str]]]:
+    """Return the ends of each link that has two, and the ports in use of each switch and hub."""
+    resolved = {
+        (number, side): _resolve_end(problems, nodes, f"links[{number}].ends[{side}]", text)
+        for number, link in written.items()
+        for side, text in enumerate(link.ends)
+    }
+    used: dict[tuple[str, str], int] = {}
+    for (number, side), end in resolved.items():
+        if end is None or not end.interface:
+            continue
+        other = used.setdefault((end.node, end.interface), number)
+        if other != number:
+            problems.add(f"links[{number}].ends[{side}]", f"{end} is an end of links[{other}] already")
+    # A free port is one that no link names, so that where a link stands in the document does not matter.
+    ends: dict[int, tuple[End, End]] = {}
+    ports: dict[str, list[str]] = {}
+    next_port: dict[str, int] = {}
+    for number in written:
+        pair = []
+        for side in (0, 1):
+            end = resolved[number, side]
+            if end is None:
+                continue
+            if not end.interface:
+                end = End(node=end.node, interface=_free_port(used, next_port, end.node))
+            node = nodes[end.node]
+            if node is not None and node.kind in BRIDGE_KINDS:
+                ports.setdefault(end.node, []).append(end.interface)
+            pair.append(end)
+        if len(pair) == 2:
+            if pair[0].node == pair[1].node:
+                problems.add(
+                    f"links[{number}].ends", f"both ends are on {pair[0].node}: a link joins two nodes"
+                )
+            ends[number] = pair[0], pair[1]
+    return ends, ports
+
+
+def _free_port(used: Mapping[tuple[str, str], int], next_port: dict[str, int], node: str) -> str:
+    port = next_port.get(node, 0)
+    while (node, f"port{port}") in used:
+        port += 1
+    next_port[node] = port + 1
+    return f"port{port}"
+
+
+def _resolve_end(problems: Problems, nodes: Nodes, place: str, text: str) -> End | None:
+    """Return an end by name; the interface is empty where a switch or hub shall choose a port."""
+    name, _, interface = text.partition(".")
+    if name not in nodes:
+        problems.add(place, _no_node(problems, nodes, name))
+        return None
+    node = nodes[name]
+    if node is None:
+        return None
+    if node.kind in BRIDGE_KINDS:
+        if interface and not re.fullmatch("port(0|[1-9][0-9]{0,4})", interface):
+            problems.add(
+                place, f"a {node.kind}'s ports are port0, port1, …: write {name} alone for the next free one"
+            )
+            return None
+    elif node.kind == "tap":
+        if interface not in ("", node.device):
+            problems.add(place, f"a tap has one port: write {name} alone")
+            return None
+        interface = node.device
+    elif interface not in node.interfaces:
+        if not interface:
+            problems.add(
+                place, f"name an interface of {name}, such as {name}.{next(iter(node.interfaces), 'eth0')}"
+            )
+        else:
+            hint = problems.similar(interface, node.interfaces)
+            problems.add(place, f"{name} has no interface {short(interface)}{hint}")
+        return None
+    return End(node=name, interface=interface)
+
+
+def check_segments(problems: Problems, nodes: Nodes, links: Iterable[Link]) -> None:
+    """Check that no two nodes have the same address where they hear each other."""
+    known = {name: node for name, node in nodes.items() if node is not None}
+    segment_of = segments(known, links)
+    seen: dict[tuple[int, IPv4Address], str] = {}
+    for name, node in known.items():
+        for interface, place, address in _placed_addresses(name, node):
+            segment = segment_of.get((name, interface))
+            if segment is None:
+                continue
+            other = seen.setdefault((segment, address.ip), place)
+            if other is not place:
+                problems.add(place, f"{address.ip} is on the same link already, at {other}")
+
+
+def resolve_traffic(
+    problems: Problems, nodes: Nodes, place: str, traffic: WrittenTraffic
+) -> IPv4Address | None:
+    """Return where traffic goes; None, with what is wrong noted, if it cannot start or has no goal."""
+    sender = nodes.get(traffic.from_)
+    if traffic.from_ not in nodes:
+        problems.add(f"{place}.from", _no_node(problems, nodes, traffic.from_))
+    elif sender is not None and sender.kind not in STACK_KINDS:
+        problems.add(f"{place}.from", f"a {sender.kind} sends nothing itself: name a host or a router")
+    elif sender is not None and next(sender.addressed(), None) is None:
+        problems.add(f"{place}.from", f"{traffic.from_} has no address to send from")
+    if traffic.stop is not None and traffic.stop <= traffic.start:
+        problems.add(f"{place}.stop", "must be later than start")
+    if "." in traffic.to:
+        return IPv4Address(traffic.to)
+    receiver = nodes.get(traffic.to)
+    if traffic.to not in nodes:
+        problems.add(f"{place}.to", _no_node(problems, nodes, traffic.to))
+    elif receiver is not None:
+        first = next(receiver.addressed(), None)
+        if first is not None:
+            return first[1].ip
+        problems.add(f"{place}.to", f"{traffic.to} has no address")
+    return None
+
+
+def _no_node(problems: Problems, nodes: Nodes, name: str) -> str:
+    return f"there is no node {short(name)}{problems.similar(name, nodes)}"
