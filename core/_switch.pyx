@@ -1,0 +1,849 @@
+# The engine: its tables of nodes, interfaces, pipes and flows, its clock, and the face that Python sees.
+#
+# This module alone is compiled; the rooms beside it are headers of inline functions, so that the whole path of a packet is one
+# compilation. All state hangs off a Switch, and no two of them meet.
+
+import math
+import os
+import threading
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+from .clock cimport clock_now
+from .control cimport (
+    Operation, do_add_route, do_announce, do_copy_drops, do_copy_flow, do_copy_interface, do_copy_macs, do_copy_neighbors,
+    do_copy_pipe, do_copy_routes, do_copy_worker, do_delete_route, do_inject, do_lookup, do_remove_flow, do_set_link_up,
+    do_set_pipe, do_start_flow, do_stop_flow, do_take_frames, do_take_replies,
+)
+from .ether cimport mac_load, mac_store
+from .icmp cimport ICMP_BURST, is_one_host
+from .layout cimport (
+    DROP_REASON_COUNT, FLOW_PING, FLOW_UDP, KIND_HOST, KIND_HUB, KIND_PORT, KIND_ROUTER, KIND_SWITCH, KIND_TAP, NEIGHBOR_INCOMPLETE,
+    NEIGHBOR_PROBE, NEIGHBOR_REACHABLE, POSTED_FLOW_DONE, POSTED_LINK_CHANGED, POSTED_NEIGHBOR_FAILED, POSTED_TAP_GONE,
+    ROUTE_CONNECTED, ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Address, Command, Flow, Interface, MacEntry, Neighbor, Node,
+    Pipe, Posted, Reply, Route, Waiting, Worker, sem_t,
+)
+from .neighbor cimport interface_reaches
+from .packet cimport list_release, packet_release, pool_close
+from .pipe cimport node_find_lookahead, pipe_find_ideal, pipe_first
+from .platform cimport (
+    atomic_load32, atomic_store32, host_clock_ns, load32, load64, must_resize, must_zero, release_table, reserve_table,
+)
+from .route cimport prefix_mask, route_find, route_set
+from .schedule cimport POSTED_CAPACITY, count_drop, never
+from .worker cimport (
+    TAG_TIMER, TAG_WAKE, new_epoll_fd, new_event_fd, new_timer_fd, next_event_ns, signal_fd, watch_fd, worker_enter, worker_loop,
+    worker_run,
+)
+
+cdef extern from "<semaphore.h>" nogil:
+    int sem_init(sem_t *semaphore, int shared, unsigned int value)
+    int sem_wait(sem_t *semaphore)
+    int sem_destroy(sem_t *semaphore)
+
+NEVER = INT64_MAX
+HOST = KIND_HOST
+ROUTER = KIND_ROUTER
+SWITCH = KIND_SWITCH
+HUB = KIND_HUB
+TAP = KIND_TAP
+PORT = KIND_PORT
+FLOW_DONE = POSTED_FLOW_DONE
+LINK_CHANGED = POSTED_LINK_CHANGED
+NEIGHBOR_FAILED = POSTED_NEIGHBOR_FAILED
+TAP_GONE = POSTED_TAP_GONE
+
+# In the order of DropReason in layout.pxd.
+DROP_REASONS = (
+    "no_link", "pool_empty",
+    "ether_truncated", "ether_too_long", "ether_source_multicast", "ether_other_host", "ether_type_unknown",
+    "ether_reserved_group", "bridge_same_port",
+    "arp_truncated", "arp_malformed", "arp_not_for_us",
+    "neighbor_queue_full", "neighbor_table_full", "neighbor_unreachable",
+    "ip_truncated", "ip_version", "ip_header_length", "ip_total_length", "ip_checksum", "ip_source_martian",
+    "ip_destination_martian", "ip_source_route", "ip_ttl", "ip_no_route", "ip_route_unreachable", "ip_not_forwarding",
+    "ip_broadcast", "ip_multicast", "ip_fragmentation_needed", "ip_fragment_not_reassembled", "ip_protocol_unknown",
+    "icmp_truncated", "icmp_checksum", "icmp_type_unknown", "icmp_no_listener", "icmp_rate_limited",
+    "udp_truncated", "udp_length", "udp_checksum", "udp_port_unreachable",
+    "tap_write",
+)
+
+_ROUTE_KINDS = {ROUTE_LOCAL: "local", ROUTE_CONNECTED: "connected", ROUTE_GATEWAY: "gateway", ROUTE_UNREACHABLE: "unreachable"}
+_NEIGHBOR_STATES = {NEIGHBOR_INCOMPLETE: "incomplete", NEIGHBOR_REACHABLE: "reachable", NEIGHBOR_PROBE: "probe"}
+
+cdef enum:
+    NODE_LIMIT = 1 << 18
+    INTERFACE_LIMIT = 1 << 20
+    PIPE_LIMIT = 1 << 20
+    FLOW_LIMIT = 1 << 14
+    FIRST_UDP_PORT = 49152
+    UDP_STAMP_BYTES = 16
+    RUN_SLICE_NS = 50000000        # of real time between two looks at Python's signals
+
+ctypedef void (*operation_function)(Worker *worker, void *argument) noexcept nogil
+
+
+cdef class Switch:
+    cdef Worker *worker
+    cdef Interface *interfaces
+    cdef Pipe *pipes
+    cdef uint32_t node_count
+    cdef uint32_t interface_count
+    cdef uint32_t pipe_count
+    cdef bint real_time
+    cdef bint announced
+    cdef int64_t dilation
+    cdef object thread
+    cdef object lock
+
+    def __cinit__(self, *, bint real_time=False, int64_t dilation=1, uint64_t pool_limit_bytes=1 << 30):
+        if dilation < 1:
+            raise ValueError("dilation is how many real seconds one emulated second takes: 1 or more")
+        self.lock = threading.Lock()
+        self.real_time = real_time
+        self.dilation = dilation
+        self.worker = <Worker *>must_zero(sizeof(Worker))
+        self.worker.event_fd = self.worker.wake_fd = self.worker.epoll_fd = self.worker.timer_fd = -1
+        self.worker.nodes = <Node *>reserve_table(NODE_LIMIT * sizeof(Node))
+        self.interfaces = <Interface *>reserve_table(INTERFACE_LIMIT * sizeof(Interface))
+        self.pipes = <Pipe *>reserve_table(PIPE_LIMIT * sizeof(Pipe))
+        self.worker.flows = <Flow *>reserve_table(FLOW_LIMIT * sizeof(Flow))
+        self.worker.posted = <Posted *>must_zero(POSTED_CAPACITY * sizeof(Posted))
+        if self.worker.nodes is NULL or self.interfaces is NULL or self.pipes is NULL or self.worker.flows is NULL:
+            raise MemoryError("the engine needs about 600 MB of address space (not memory): raise the limit (ulimit -v)")
+        self.worker.pool.limit_bytes = pool_limit_bytes
+        self.worker.clock.epoch_ns = -1
+        self.worker.clock.dilation = dilation if real_time else 0
+        self.worker.instant_ns = -1
+        self.worker.event_fd = new_event_fd()
+        self.worker.wake_fd = new_event_fd()
+        self.worker.epoll_fd = new_epoll_fd()
+        self.worker.timer_fd = new_timer_fd()
+        watch_fd(self.worker.epoll_fd, self.worker.wake_fd, TAG_WAKE)
+        watch_fd(self.worker.epoll_fd, self.worker.timer_fd, TAG_TIMER)
+
+    def __dealloc__(self):
+        self._free()
+
+    def close(self):
+        self.stop()
+        with self.lock:
+            self._free()
+
+    cdef void _free(self):
+        cdef Worker *worker = self.worker
+        cdef uint32_t i, k
+        cdef Node *node
+        if worker is NULL:
+            return
+        self.worker = NULL
+        for i in range(self.node_count):
+            node = &worker.nodes[i]
+            for k in range(node.neighbor_capacity):
+                if node.neighbors[k] is not NULL:
+                    free_neighbor(worker, node.neighbors[k])
+            list_release(&worker.pool, &node.frames)
+            free(node.neighbors)
+            free(node.events.events)
+            free(node.ports)
+            free(node.table.routes)
+            free(node.table.trie)
+            free(node.macs)
+            free(node.drops)
+        for i in range(self.pipe_count):
+            while pipe_first(&self.pipes[i]) is not NULL:
+                packet_release(&worker.pool, pipe_first(&self.pipes[i]))
+                self.pipes[i].head += 1
+            free(self.pipes[i].ring)
+            free(self.pipes[i].waiting)
+        for i in range(self.interface_count):
+            free(self.interfaces[i].addresses)
+        for i in range(FLOW_LIMIT):
+            if worker.flow_high <= i:
+                break
+            free(worker.flows[i].samples)
+            free(worker.flows[i].replies)
+        list_release(&worker.pool, &worker.loopback)
+        list_release(&worker.pool, &worker.undeliverable)
+        if worker.tap_buffer is not NULL:
+            packet_release(&worker.pool, worker.tap_buffer)
+        if worker.tap_spill is not NULL:
+            packet_release(&worker.pool, worker.tap_spill)
+        if worker.pool.in_use:
+            print(f"manystack: {worker.pool.in_use} packets were lost track of: please report this as a bug")
+        pool_close(&worker.pool)
+        release_table(worker.nodes, NODE_LIMIT * sizeof(Node))
+        release_table(self.interfaces, INTERFACE_LIMIT * sizeof(Interface))
+        release_table(self.pipes, PIPE_LIMIT * sizeof(Pipe))
+        release_table(worker.flows, FLOW_LIMIT * sizeof(Flow))
+        free(worker.events.events)
+        free(worker.ready)
+        free(worker.current)
+        free(worker.posted)
+        for descriptor in (worker.event_fd, worker.wake_fd, worker.epoll_fd, worker.timer_fd):
+            if descriptor >= 0:
+                os.close(descriptor)
+        free(worker)
+
+    # Indices and calls -----------------------------------------------------------------------------------------------
+
+    cdef Worker *_open(self) except NULL:
+        if self.worker is NULL:
+            raise RuntimeError("this engine has been closed")
+        return self.worker
+
+    cdef Node *_node(self, uint32_t index) except NULL:
+        self._open()
+        if index >= self.node_count:
+            raise ValueError(f"there is no node {index}: this engine has {self.node_count}")
+        return &self.worker.nodes[index]
+
+    cdef Interface *_interface(self, uint32_t index) except NULL:
+        self._open()
+        if index >= self.interface_count:
+            raise ValueError(f"there is no interface {index}: this engine has {self.interface_count}")
+        return &self.interfaces[index]
+
+    cdef Pipe *_pipe(self, uint32_t index) except NULL:
+        self._open()
+        if index >= self.pipe_count:
+            raise ValueError(f"there is no pipe {index}: this engine has {self.pipe_count}")
+        return &self.pipes[index]
+
+    cdef Flow *_flow(self, uint32_t index) except NULL:
+        self._open()
+        if index >= FLOW_LIMIT or not self.worker.flows[index].used:
+            raise ValueError(f"there is no flow {index}")
+        return &self.worker.flows[index]
+
+    cdef void _call(self, operation_function function, Operation *operation) noexcept:
+        """Carry an operation out on the worker: by mailbox while its thread runs, else here."""
+        cdef Command command
+        cdef Worker *worker = self.worker
+        with self.lock:
+            if self.thread is None:
+                worker_enter(worker, clock_now(&worker.clock))
+                function(worker, operation)
+                return
+            command.run = function
+            command.argument = operation
+            sem_init(&command.done, 0, 0)
+            worker.mailbox.slots[worker.mailbox.tail & 63] = &command
+            atomic_store32(&worker.mailbox.tail, worker.mailbox.tail + 1)
+            signal_fd(worker.wake_fd)
+            with nogil:
+                while sem_wait(&command.done) != 0:
+                    pass
+            sem_destroy(&command.done)
+
+    # Building --------------------------------------------------------------------------------------------------------
+
+    def add_node(self, uint32_t kind):
+        cdef Worker *worker = self._open()
+        cdef Node *node
+        self._must_not_run("add a node")
+        if kind > KIND_PORT:
+            raise ValueError(f"there is no node kind {kind}")
+        if self.node_count == NODE_LIMIT:
+            raise ValueError(f"an engine holds at most {NODE_LIMIT} nodes")
+        node = &worker.nodes[self.node_count]
+        memset(node, 0, sizeof(Node))
+        node.index = self.node_count
+        node.kind = <uint8_t>kind
+        node.wake_ns = never()
+        node.lookahead_ns = never()
+        node.neighbor_due_ns = never()
+        node.icmp_tokens = ICMP_BURST
+        node.tap_fd = -1
+        self.node_count += 1
+        return node.index
+
+    def add_interface(self, uint32_t node_index, bytes mac, uint32_t mtu=1500):
+        cdef Node *node = self._node(node_index)
+        cdef Interface *interface
+        self._must_not_run("add an interface")
+        if len(mac) != 6 or mac[0] & 1:
+            raise ValueError("a MAC address is 6 bytes, of which the first is even (a single station)")
+        if not 68 <= mtu <= 65535:
+            raise ValueError(f"MTU {mtu}: allowed are 68 to 65535 bytes (RFC 791)")
+        if (node.kind == KIND_TAP or node.kind == KIND_PORT) and node.port_count:
+            raise ValueError("a TAP or PORT node has one interface")
+        if self.interface_count == INTERFACE_LIMIT:
+            raise ValueError(f"an engine holds at most {INTERFACE_LIMIT} interfaces")
+        interface = &self.interfaces[self.interface_count]
+        memset(interface, 0, sizeof(Interface))
+        interface.mac = mac_load(mac)
+        interface.node = node
+        interface.mtu = mtu
+        interface.port = node.port_count
+        interface.index = self.interface_count
+        if node.port_count == node.port_capacity:
+            node.port_capacity = node.port_capacity * 2 if node.port_capacity else 1
+            node.ports = <Interface **>must_resize(node.ports, node.port_capacity * sizeof(void *))
+        node.ports[node.port_count] = interface
+        node.port_count += 1
+        self.interface_count += 1
+        return interface.index
+
+    def add_address(self, uint32_t interface_index, uint32_t address, uint32_t prefix_length):
+        cdef Interface *interface = self._interface(interface_index)
+        cdef Node *node = interface.node
+        cdef uint32_t mask = prefix_mask(prefix_length)
+        cdef int place
+        self._must_not_run("add an address")
+        if prefix_length > 32:
+            raise ValueError(f"prefix length {prefix_length}: allowed are 0 to 32")
+        if node.kind != KIND_HOST and node.kind != KIND_ROUTER:
+            raise ValueError("only hosts and routers have addresses")
+        if not is_one_host(address):
+            raise ValueError("an interface's address is that of one host, not 0/8, 127/8, a group or class E")
+        place = route_find(&node.table, address, 32)
+        if place >= 0 and node.table.routes[place].kind == ROUTE_LOCAL:
+            raise ValueError("the node has this address already")
+        interface.addresses = <Address *>must_resize(
+            interface.addresses, (interface.address_count + 1) * sizeof(Address)
+        )
+        interface.addresses[interface.address_count].address = address
+        interface.addresses[interface.address_count].mask = mask
+        interface.address_count += 1
+        if prefix_length < 32 and route_find(&node.table, address & mask, prefix_length) < 0:
+            route_set(&node.table, address & mask, prefix_length, ROUTE_CONNECTED, 0, interface)
+        route_set(&node.table, address, 32, ROUTE_LOCAL, 0, interface)
+
+    def add_link(self, uint32_t interface_a, uint32_t interface_b, uint64_t seed_ab=0, uint64_t seed_ba=0):
+        cdef Interface *a = self._interface(interface_a)
+        cdef Interface *b = self._interface(interface_b)
+        cdef Pipe *ab
+        cdef Pipe *ba
+        self._must_not_run("add a link")
+        if a == b:
+            raise ValueError("a link joins two interfaces, not one with itself")
+        if a.output is not NULL or b.output is not NULL:
+            raise ValueError("an interface has one link at most")
+        if self.pipe_count + 2 > PIPE_LIMIT:
+            raise ValueError(f"an engine holds at most {PIPE_LIMIT // 2} links")
+        ab = &self.pipes[self.pipe_count]
+        ba = &self.pipes[self.pipe_count + 1]
+        self._init_pipe(ab, a, b, ba, seed_ab)
+        self._init_pipe(ba, b, a, ab, seed_ba)
+        node_find_lookahead(a.node)
+        node_find_lookahead(b.node)
+        return ab.index, ba.index
+
+    cdef void _init_pipe(self, Pipe *pipe, Interface *sender, Interface *receiver, Pipe *reverse, uint64_t seed) noexcept:
+        memset(pipe, 0, sizeof(Pipe))
+        pipe.index = self.pipe_count
+        pipe.sender = sender
+        pipe.receiver = receiver
+        pipe.reverse = reverse
+        pipe.up = 1
+        pipe.departure_ns = -1
+        pipe.random_state = seed
+        pipe.queue_limit_packets = pipe.queue_limit_bytes = UINT64_MAX
+        pipe.cached_length = 0xFFFFFFFFu
+        pipe_find_ideal(pipe)
+        sender.output = pipe
+        receiver.input = pipe
+        self.pipe_count += 1
+
+    def attach_tap(self, uint32_t node_index, int fd):
+        cdef Node *node = self._node(node_index)
+        self._must_not_run("attach a TAP device")
+        if node.kind != KIND_TAP or node.port_count != 1 or node.tap_fd >= 0:
+            raise ValueError("a device is attached once, to a TAP node that has its interface")
+        if not self.real_time:
+            raise ValueError("a TAP device needs real time: the host behind it lives in no other")
+        if watch_fd(self.worker.epoll_fd, fd, node_index) != 0:
+            raise OSError("the descriptor of the TAP device cannot be waited for")
+        node.tap_fd = fd
+
+    def _must_not_run(self, what):
+        if self.thread is not None:
+            raise RuntimeError(f"cannot {what} while the engine runs: build before start()")
+
+    # Live changes ----------------------------------------------------------------------------------------------------
+
+    def set_pipe(
+        self, uint32_t pipe, *, uint64_t bandwidth_bps=0, uint32_t overhead_bytes=0, int64_t delay_ns=0, double loss=0.0,
+        queue_limit_packets=None, queue_limit_bytes=None,
+    ):
+        cdef Operation operation
+        operation.pipe = self._pipe(pipe)
+        if not 0.0 <= loss <= 1.0:
+            raise ValueError(f"loss {loss}: allowed are 0 to 1")
+        if not 0 <= delay_ns <= 1000000000000000:
+            raise ValueError(f"delay {delay_ns} ns: allowed are 0 to 1,000,000 s")
+        if bandwidth_bps > 1000000000000 or (0 < bandwidth_bps < 100):
+            raise ValueError(f"bandwidth {bandwidth_bps} bit/s: allowed are 100 to 10^12, or 0 for no limit")
+        if overhead_bytes > 65535:
+            raise ValueError(f"overhead {overhead_bytes} bytes: allowed are 0 to 65535")
+        operation.bandwidth_bps = bandwidth_bps
+        operation.overhead_bytes = overhead_bytes
+        operation.delay_ns = delay_ns
+        operation.loss_threshold = min(int(math.ldexp(loss, 64)), UINT64_MAX)
+        operation.queue_limit_packets = UINT64_MAX if queue_limit_packets is None else queue_limit_packets
+        operation.queue_limit_bytes = UINT64_MAX if queue_limit_bytes is None else queue_limit_bytes
+        self._call(do_set_pipe, &operation)
+
+    def set_link_up(self, uint32_t pipe, bint up):
+        cdef Operation operation
+        operation.pipe = self._pipe(pipe)
+        operation.up = up
+        self._call(do_set_link_up, &operation)
+
+    def add_route(self, uint32_t node, uint32_t prefix, uint32_t prefix_length, gateway):
+        cdef Operation operation
+        cdef Node *context = self._node(node)
+        cdef uint32_t i
+        if prefix_length > 32 or prefix & ~prefix_mask(prefix_length):
+            raise ValueError("a prefix is 0 to 32 bits long, and has no bits set after them")
+        operation.node = context
+        operation.prefix = prefix
+        operation.prefix_length = prefix_length
+        operation.gateway = 0
+        operation.interface = NULL
+        operation.route_kind = ROUTE_UNREACHABLE
+        if gateway is not None:
+            operation.route_kind = ROUTE_GATEWAY
+            operation.gateway = gateway
+            for i in range(context.port_count):
+                if interface_reaches(context.ports[i], operation.gateway):
+                    operation.interface = context.ports[i]
+                    break
+            if operation.interface is NULL:
+                raise ValueError("the gateway lies on none of the node's subnets")
+        self._call(do_add_route, &operation)
+        if not operation.found:
+            raise ValueError("the prefix is one of the node's own subnets or addresses")
+
+    def delete_route(self, uint32_t node, uint32_t prefix, uint32_t prefix_length):
+        cdef Operation operation
+        operation.node = self._node(node)
+        operation.prefix = prefix
+        operation.prefix_length = prefix_length
+        self._call(do_delete_route, &operation)
+        return bool(operation.found)
+
+    # What is there ---------------------------------------------------------------------------------------------------
+
+    def routes(self, uint32_t node):
+        cdef Operation operation
+        cdef uint32_t i
+        operation.node = self._node(node)
+        self._call(do_copy_routes, &operation)
+        rows = [route_row(&(<Route *>operation.rows)[i]) for i in range(operation.row_count)]
+        free(operation.rows)
+        return rows
+
+    def lookup(self, uint32_t node, uint32_t address):
+        cdef Operation operation
+        operation.node = self._node(node)
+        operation.prefix = address
+        self._call(do_lookup, &operation)
+        return route_row(&operation.route_copy)[2:] if operation.found else ("none", None, None)
+
+    def neighbors(self, uint32_t node):
+        cdef Operation operation
+        cdef Neighbor *neighbor
+        cdef uint32_t i
+        cdef int64_t now_ns
+        operation.node = self._node(node)
+        self._call(do_copy_neighbors, &operation)
+        now_ns = clock_now(&self.worker.clock)
+        rows = []
+        for i in range(operation.row_count):
+            neighbor = &(<Neighbor *>operation.rows)[i]
+            mac = None
+            if neighbor.state != NEIGHBOR_INCOMPLETE:
+                mac = PyBytes_FromStringAndSize(<char *>neighbor.header, 6)
+            rows.append((
+                neighbor.interface.index, neighbor.address, mac, _NEIGHBOR_STATES[neighbor.state],
+                now_ns - neighbor.confirmed_ns,
+            ))
+        free(operation.rows)
+        return sorted(rows, key=lambda row: row[:2])
+
+    def mac_table(self, uint32_t node):
+        cdef Operation operation
+        cdef MacEntry *entry
+        cdef uint8_t mac[6]
+        cdef uint32_t i
+        cdef int64_t now_ns
+        operation.node = self._node(node)
+        self._call(do_copy_macs, &operation)
+        now_ns = clock_now(&self.worker.clock)
+        rows = []
+        for i in range(operation.row_count):
+            entry = &(<MacEntry *>operation.rows)[i]
+            mac_store(mac, entry.mac)
+            rows.append((
+                PyBytes_FromStringAndSize(<char *>mac, 6), operation.node.ports[entry.port].index, now_ns - entry.seen_ns
+            ))
+        free(operation.rows)
+        return sorted(rows)
+
+    # Flows -----------------------------------------------------------------------------------------------------------
+
+    cdef Flow *_new_flow(self, uint32_t node_index, uint32_t destination, int64_t start_ns, int64_t stop_ns) except NULL:
+        cdef Node *node = self._node(node_index)
+        cdef Flow *flow
+        cdef uint32_t index
+        if node.kind != KIND_HOST and node.kind != KIND_ROUTER:
+            raise ValueError("only hosts and routers send traffic of their own")
+        if not is_one_host(destination):
+            raise ValueError("traffic goes to the address of one host")
+        for index in range(FLOW_LIMIT):
+            flow = &self.worker.flows[index]
+            if not flow.used:
+                memset(flow, 0, sizeof(Flow))
+                flow.used = 1
+                flow.index = index
+                flow.node = node
+                flow.destination = destination
+                flow.start_ns = start_ns
+                flow.stop_ns = stop_ns
+                flow.sample_stride = 1
+                if index >= self.worker.flow_high:
+                    self.worker.flow_high = index + 1
+                return flow
+        raise ValueError(f"an engine holds at most {FLOW_LIMIT} flows")
+
+    def add_ping(
+        self, uint32_t node, uint32_t destination, *, int64_t interval_ns, uint64_t count, uint32_t size_bytes=56,
+        int64_t start_ns=0, int64_t stop_ns=INT64_MAX, int64_t timeout_ns=1000000000, uint32_t ttl=64,
+        uint32_t probes_per_ttl=0, bint keep_replies=False,
+    ):
+        cdef Operation operation
+        cdef Flow *flow
+        if interval_ns < 1 or size_bytes > 65507 or not 1 <= ttl <= 255 or timeout_ns < 1 or probes_per_ttl > 100:
+            raise ValueError("a ping has an interval and a timeout above 0, at most 65507 bytes, a TTL of 1 to 255")
+        flow = self._new_flow(node, destination, start_ns, stop_ns)
+        flow.kind = FLOW_PING
+        flow.identifier = <uint32_t>(flow.index + 1) & 0xFFFF
+        flow.size_bytes = size_bytes
+        flow.interval_ns = interval_ns
+        flow.count = ttl * probes_per_ttl if probes_per_ttl else count
+        flow.timeout_ns = timeout_ns
+        flow.ttl = <uint8_t>ttl
+        flow.probes_per_ttl = probes_per_ttl
+        flow.keep_replies = keep_replies
+        operation.flow = flow
+        self._call(do_start_flow, &operation)
+        return flow.index
+
+    def add_udp(
+        self, uint32_t node, uint32_t destination, *, uint64_t rate_bps, uint32_t size_bytes, int64_t start_ns=0,
+        int64_t stop_ns=INT64_MAX, sink=None,
+    ):
+        cdef Operation operation
+        cdef Flow *flow
+        cdef Node *sink_node = NULL
+        cdef uint64_t nanobits = <uint64_t>size_bytes * 8 * 1000000000
+        if not 1 <= rate_bps <= 1000000000000:
+            raise ValueError(f"rate {rate_bps} bit/s: allowed are 1 to 10^12")
+        if not UDP_STAMP_BYTES <= size_bytes <= 65507:
+            raise ValueError(f"size {size_bytes} bytes: allowed are {UDP_STAMP_BYTES} to 65507 (a stamp takes the first)")
+        if sink is not None:
+            sink_node = self._node(sink)
+        flow = self._new_flow(node, destination, start_ns, stop_ns)
+        flow.kind = FLOW_UDP
+        flow.identifier = <uint32_t>(FIRST_UDP_PORT + flow.index) & 0xFFFF
+        flow.sink = sink_node
+        flow.size_bytes = size_bytes
+        flow.rate_bps = rate_bps
+        flow.interval_ns = nanobits // rate_bps
+        flow.interval_remainder = nanobits % rate_bps
+        flow.timeout_ns = 1000000000
+        operation.flow = flow
+        self._call(do_start_flow, &operation)
+        return flow.index
+
+    def flow(self, uint32_t flow):
+        cdef Operation operation
+        cdef Flow *copy = &operation.flow_copy
+        cdef uint32_t i
+        operation.flow = self._flow(flow)
+        self._call(do_copy_flow, &operation)
+        samples = sorted([(<int64_t *>operation.rows)[i] for i in range(operation.row_count)])
+        free(operation.rows)
+        received = copy.received_packets > 0
+        return {
+            "kind": "ping" if copy.kind == FLOW_PING else "udp",
+            "done": bool(copy.done),
+            "sent_packets": copy.sent_packets,
+            "sent_bytes": copy.sent_bytes,
+            "received_packets": copy.received_packets,
+            "received_bytes": copy.received_bytes,
+            "reordered_packets": copy.reordered_packets,
+            "unreachable_packets": copy.unreachable_packets,
+            "first_sent_ns": copy.first_sent_ns if copy.sent_packets else None,
+            "last_sent_ns": copy.last_sent_ns if copy.sent_packets else None,
+            "first_received_ns": copy.first_received_ns if received else None,
+            "last_received_ns": copy.last_received_ns if received else None,
+            "delay_min_ns": copy.delay_min_ns if received else None,
+            "delay_median_ns": quantile(samples, 50),
+            "delay_p99_ns": quantile(samples, 99),
+            "delay_max_ns": copy.delay_max_ns if received else None,
+        }
+
+    def take_replies(self, uint32_t flow):
+        cdef Operation operation
+        cdef Reply *reply
+        cdef uint32_t i
+        operation.flow = self._flow(flow)
+        self._call(do_take_replies, &operation)
+        rows = []
+        for i in range(operation.row_count):
+            reply = &(<Reply *>operation.rows)[i]
+            rows.append({
+                "sequence": reply.sequence, "responder": reply.responder, "icmp_type": reply.icmp_type,
+                "icmp_code": reply.icmp_code, "ttl": reply.ttl, "rtt_ns": reply.rtt_ns,
+            })
+        free(operation.rows)
+        return rows
+
+    def stop_flow(self, uint32_t flow):
+        cdef Operation operation
+        operation.flow = self._flow(flow)
+        self._call(do_stop_flow, &operation)
+
+    def remove_flow(self, uint32_t flow):
+        cdef Operation operation
+        operation.flow = self._flow(flow)
+        self._call(do_remove_flow, &operation)
+
+    # Frames by hand --------------------------------------------------------------------------------------------------
+
+    cdef Node *_port(self, uint32_t index) except NULL:
+        cdef Node *node = self._node(index)
+        if node.kind != KIND_PORT or node.port_count != 1:
+            raise ValueError("frames are put in and taken out by hand at PORT nodes that have their interface")
+        return node
+
+    def inject(self, uint32_t node, const uint8_t[::1] frame not None, uint32_t count=1):
+        cdef Operation operation
+        operation.node = self._port(node)
+        if not 1 <= frame.shape[0] <= 65664:
+            raise ValueError("a frame has 1 to 65664 bytes")
+        operation.frame = &frame[0]
+        operation.frame_length = <uint32_t>frame.shape[0]
+        operation.repeat = count
+        self._call(do_inject, &operation)
+        return operation.row_count
+
+    def take_frames(self, uint32_t node):
+        cdef Operation operation
+        cdef uint8_t *next
+        cdef uint32_t i, length
+        operation.node = self._port(node)
+        self._call(do_take_frames, &operation)
+        next = <uint8_t *>operation.rows
+        frames = []
+        for i in range(operation.row_count):
+            length = load32(next + 8)
+            frames.append((<int64_t>load64(next), PyBytes_FromStringAndSize(<char *>next + 12, length)))
+            next += 12 + length
+        free(operation.rows)
+        return frames
+
+    def discard_frames(self, uint32_t node, bint discard):
+        self._port(node).discard_frames = discard
+
+    # Time ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def now_ns(self):
+        return clock_now(&self._open().clock)
+
+    @property
+    def next_event_ns(self):
+        self._must_not_run("look ahead")
+        cdef int64_t next_ns = next_event_ns(self._open())
+        return None if next_ns == never() else next_ns
+
+    cdef void _announce(self) noexcept:
+        cdef Operation operation
+        cdef uint32_t i
+        if self.announced:
+            return
+        self.announced = True
+        worker_enter(self.worker, clock_now(&self.worker.clock))
+        for i in range(self.interface_count):
+            operation.interface = &self.interfaces[i]
+            if operation.interface.address_count and operation.interface.output is not NULL:
+                do_announce(self.worker, &operation)
+
+    def run(self, int64_t until_ns, *, bint stop_on_event=False, int64_t wall_limit_ns=0):
+        cdef Worker *worker = self._open()
+        cdef int64_t limit_ns = host_clock_ns() + wall_limit_ns
+        cdef int64_t slice_ns
+        cdef bint finished = False
+        if self.real_time:
+            raise RuntimeError("run() is for virtual time; in real time, start() the engine's own thread")
+        if until_ns < worker.clock.now_ns:
+            raise ValueError(f"time does not go back: it is {worker.clock.now_ns} ns already")
+        with self.lock:
+            self._announce()
+            worker.run_ahead = not stop_on_event and wall_limit_ns == 0
+            while not finished:
+                slice_ns = host_clock_ns() + RUN_SLICE_NS
+                if wall_limit_ns and slice_ns > limit_ns:
+                    slice_ns = limit_ns
+                posted = worker.posted_tail
+                with nogil:
+                    finished = worker_run(worker, until_ns, stop_on_event, slice_ns)
+                if finished:
+                    break
+                if worker.instant_ns > worker.clock.now_ns:
+                    worker.clock.now_ns = worker.instant_ns
+                if (stop_on_event and worker.posted_tail != posted) or (wall_limit_ns and host_clock_ns() >= limit_ns):
+                    return False
+                PyErr_CheckSignals()
+            worker.clock.now_ns = until_ns
+            return True
+
+    def start(self):
+        cdef Worker *worker = self._open()
+        if not self.real_time:
+            raise RuntimeError("start() is for real time; in virtual time, run() the engine")
+        if self.thread is not None:
+            raise RuntimeError("the engine runs already")
+        worker.stop_flag = 0
+        if worker.clock.epoch_ns < 0:
+            worker.clock.epoch_ns = host_clock_ns()
+        self._announce()
+        thread = threading.Thread(target=self._loop, name="manystack data path", daemon=True)
+        self.thread = thread
+        thread.start()
+
+    def _loop(self):
+        with nogil:
+            worker_loop(self.worker)
+
+    def stop(self):
+        thread = self.thread
+        if self.worker is NULL or thread is None:
+            return
+        with self.lock:
+            atomic_store32(&self.worker.stop_flag, 1)
+            signal_fd(self.worker.wake_fd)
+            thread.join()
+            self.thread = None
+
+    @property
+    def event_fd(self):
+        return self._open().event_fd
+
+    def take_events(self):
+        cdef Worker *worker = self._open()
+        cdef Posted *posted
+        events = []
+        while worker.posted_head != atomic_load32(&worker.posted_tail):
+            posted = &worker.posted[worker.posted_head % POSTED_CAPACITY]
+            events.append((posted.time_ns, posted.kind, posted.index))
+            atomic_store32(&worker.posted_head, worker.posted_head + 1)
+        return events
+
+    # Counters --------------------------------------------------------------------------------------------------------
+
+    def statistics(self):
+        cdef Operation operation
+        cdef Worker copy
+        operation.worker_copy = &copy
+        self._open()
+        self._call(do_copy_worker, &operation)
+        return {
+            "hop_packets": copy.hop_packets,
+            "vectors": copy.vectors,
+            "copied_bytes": copy.pool.copied_bytes,
+            "packets_in_use": copy.pool.in_use - (copy.tap_buffer is not NULL) - (copy.tap_spill is not NULL),
+            "pool_bytes": copy.pool.bytes,
+            "pool_drop_packets": copy.pool.failed,
+            "tap_read_packets": copy.tap_read_packets,
+            "tap_write_packets": copy.tap_write_packets,
+            "tap_write_drop_packets": copy.tap_write_drop_packets,
+        }
+
+    def pipe_statistics(self, uint32_t pipe):
+        cdef Operation operation
+        cdef Pipe *copy = &operation.pipe_copy
+        operation.pipe = self._pipe(pipe)
+        self._call(do_copy_pipe, &operation)
+        return {
+            "sent_packets": operation.sender_copy.tx_packets,
+            "sent_bytes": operation.sender_copy.tx_bytes,
+            "delivered_packets": operation.interface_copy.rx_packets,
+            "delivered_bytes": operation.interface_copy.rx_bytes,
+            "queue_drop_packets": copy.queue_drop_packets,
+            "loss_packets": copy.loss_packets,
+            "down_drop_packets": copy.down_drop_packets,
+            "loop_drop_packets": copy.loop_drop_packets,
+            "in_flight_packets": operation.in_flight,
+            "waiting_packets": copy.tail - copy.service if copy.bandwidth_bps else 0,
+            "waiting_bytes": copy.queue_bytes,
+        }
+
+    def interface_statistics(self, uint32_t interface):
+        cdef Operation operation
+        cdef Interface *copy = &operation.interface_copy
+        operation.interface = self._interface(interface)
+        self._call(do_copy_interface, &operation)
+        return {
+            "rx_packets": copy.rx_packets, "rx_bytes": copy.rx_bytes, "tx_packets": copy.tx_packets, "tx_bytes": copy.tx_bytes,
+        }
+
+    def node_drops(self, uint32_t node):
+        cdef Operation operation
+        cdef uint32_t i
+        operation.node = self._node(node)
+        self._call(do_copy_drops, &operation)
+        drops = {
+            DROP_REASONS[i]: (<uint64_t *>operation.rows)[i]
+            for i in range(len(DROP_REASONS)) if (<uint64_t *>operation.rows)[i]
+        }
+        free(operation.rows)
+        return drops
+
+    def memory_bytes(self, uint32_t node):
+        cdef Node *context = self._node(node)
+        cdef uint64_t total = sizeof(Node) + context.port_capacity * sizeof(void *)
+        cdef uint32_t i
+        cdef Interface *interface
+        total += context.events.capacity * 16 + context.table.capacity * sizeof(Route) + context.table.trie_capacity * 1024
+        total += context.neighbor_capacity * sizeof(void *) + context.neighbor_count * sizeof(Neighbor)
+        total += context.mac_capacity * sizeof(MacEntry)
+        if context.drops is not NULL:
+            total += DROP_REASON_COUNT * sizeof(uint64_t)
+        for i in range(context.port_count):
+            interface = context.ports[i]
+            total += sizeof(Interface) + interface.address_count * sizeof(Address)
+            if interface.output is not NULL:
+                total += sizeof(Pipe) + interface.output.capacity * (16 + (sizeof(Waiting) if interface.output.bandwidth_bps else 0))
+        return total
+
+
+cdef void free_neighbor(Worker *worker, Neighbor *neighbor) noexcept:
+    cdef uint32_t i
+    for i in range(neighbor.queued):
+        packet_release(&worker.pool, neighbor.queue[i])
+    free(neighbor.queue)
+    free(neighbor)
+
+
+cdef route_row(Route *route):
+    return (
+        route.prefix, route.length, _ROUTE_KINDS[route.kind],
+        route.gateway if route.kind == ROUTE_GATEWAY else None,
+        route.interface.index if route.interface is not NULL else None,
+    )
+
+
+cdef quantile(list samples, int percent):
+    """The sample at a percentile by nearest rank; None without samples."""
+    if not samples:
+        return None
+    return samples[max(0, -(-len(samples) * percent // 100) - 1)]

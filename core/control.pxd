@@ -1,0 +1,276 @@
+# What Python may ask of a worker. Each operation runs on the worker's thread between two vectors (inline where there is none),
+# reads and writes one Operation, and never touches Python. Lists come back as copies that the caller frees.
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
+
+from .clock cimport clock_now
+from .flow cimport flow_start
+from .layout cimport (
+    DROP_REASON_COUNT, POSTED_LINK_CHANGED, ROUTE_CONNECTED, ROUTE_LOCAL, Flow, Interface, MacEntry, Neighbor, Node, Packet,
+    PacketList, Pipe, Route, Worker,
+)
+from .neighbor cimport arp_announce
+from .packet cimport list_release, packet_copy_bytes, packet_new
+from .pipe cimport pipe_find_ideal, pipe_serve_until, pipe_set_timing, pipe_set_up
+from .platform cimport must_resize, store32, store64
+from .route cimport route_find, route_lookup, route_remove, route_set
+from .ether cimport interface_send
+from .schedule cimport never, post
+
+cdef struct Operation:
+    Node *node
+    Interface *interface
+    Pipe *pipe
+    Flow *flow
+    uint64_t bandwidth_bps
+    uint32_t overhead_bytes
+    int64_t delay_ns
+    uint64_t loss_threshold
+    uint64_t queue_limit_packets
+    uint64_t queue_limit_bytes
+    bint up
+    uint32_t prefix
+    uint32_t prefix_length
+    uint32_t gateway
+    uint32_t route_kind
+    const uint8_t *frame
+    uint32_t frame_length
+    uint32_t repeat
+    # results
+    bint found
+    void *rows
+    uint32_t row_count
+    Pipe pipe_copy
+    Interface interface_copy
+    Interface sender_copy
+    Flow flow_copy
+    Worker *worker_copy
+    uint32_t in_flight
+    Route route_copy
+
+
+cdef inline void do_set_pipe(Worker *worker, void *argument) noexcept nogil:
+    cdef Operation *operation = <Operation *>argument
+    cdef Pipe *pipe = operation.pipe
+    pipe.loss_threshold = operation.loss_threshold
+    pipe.queue_limit_packets = operation.queue_limit_packets
+    pipe.queue_limit_bytes = operation.queue_limit_bytes
+    pipe_set_timing(
+        worker, pipe, operation.bandwidth_bps, operation.overhead_bytes, operation.delay_ns, clock_now(&worker.clock)
+    )
+    post(worker, clock_now(&worker.clock), POSTED_LINK_CHANGED, pipe.index)
+
+
+cdef inline void announce(Worker *worker, Interface *interface, int64_t now_ns) noexcept nogil:
+    cdef uint32_t i
+    for i in range(interface.address_count):
+        arp_announce(worker, interface, interface.addresses[i].address, now_ns)
+
+
+cdef inline void do_announce(Worker *worker, void *argument) noexcept nogil:
+    announce(worker, (<Operation *>argument).interface, clock_now(&worker.clock))
+
+
+cdef inline void do_set_link_up(Worker *worker, void *argument) noexcept nogil:
+    cdef Operation *operation = <Operation *>argument
+    cdef int64_t now_ns = clock_now(&worker.clock)
+    pipe_set_up(worker, operation.pipe, operation.up, now_ns)
+    pipe_set_up(worker, operation.pipe.reverse, operation.up, now_ns)
+    if operation.up:
+        announce(worker, operation.pipe.sender, now_ns)
+        announce(worker, operation.pipe.receiver, now_ns)
+    post(worker, now_ns, POSTED_LINK_CHANGED, operation.pipe.index)
+
+
+cdef inline void do_add_route(Worker *worker, void *argument) noexcept nogil:
+    """Not found: the prefix is one of the node's own (local or connected), which stays."""
+    cdef Operation *operation = <Operation *>argument
+    cdef int place = route_find(&operation.node.table, operation.prefix, operation.prefix_length)
+    cdef uint32_t kind
+    operation.found = False
+    if place >= 0:
+        kind = operation.node.table.routes[place].kind
+        if kind == ROUTE_LOCAL or kind == ROUTE_CONNECTED:
+            return
+    operation.found = True
+    route_set(
+        &operation.node.table, operation.prefix, operation.prefix_length, operation.route_kind, operation.gateway,
+        operation.interface,
+    )
+
+
+cdef inline void do_delete_route(Worker *worker, void *argument) noexcept nogil:
+    cdef Operation *operation = <Operation *>argument
+    cdef int place = route_find(&operation.node.table, operation.prefix, operation.prefix_length)
+    cdef uint32_t kind
+    operation.found = False
+    if place >= 0:
+        kind = operation.node.table.routes[place].kind
+        if kind != ROUTE_LOCAL and kind != ROUTE_CONNECTED:
+            route_remove(&operation.node.table, <uint32_t>place)
+            operation.found = True
+
+
+cdef inline void do_lookup(Worker *worker, void *argument) noexcept nogil:
+    cdef Operation *operation = <Operation *>argument
+    cdef Route *route = route_lookup(&operation.node.table, operation.prefix)
+    operation.found = route is not NULL
+    if route is not NULL:
+        operation.route_copy = route[0]
+
+
+cdef inline void do_copy_routes(Worker *worker, void *argument) noexcept nogil:
+    cdef Operation *operation = <Operation *>argument
+    operation.row_count = operation.node.table.count
+    operation.rows = must_resize(NULL, (operation.row_count + 1) * sizeof(Route))
+    memcpy(operation.rows, operation.node.table.routes, operation.row_count * sizeof(Route))
+
+
+cdef inline void do_copy_neighbors(Worker *worker, void *argument) noexcept nogil:
+    cdef Operation *operation = <Operation *>argument
+    cdef Neighbor *rows = <Neighbor *>must_resize(NULL, (operation.node.neighbor_count + 1) * sizeof(Neighbor))
+    cdef uint32_t i
+    operation.rows = rows
+    operation.row_count = 0
+    for i in range(operation.node.neighbor_capacity):
+        if operation.node.neighbors[i] is not NULL:
+            rows[operation.row_count] = operation.node.neighbors[i][0]
+            operation.row_count += 1
+
+
+cdef inline void do_copy_macs(Worker *worker, void *argument) noexcept nogil:
+    cdef Operation *operation = <Operation *>argument
+    cdef MacEntry *rows = <MacEntry *>must_resize(NULL, (operation.node.mac_count + 1) * sizeof(MacEntry))
+    cdef uint32_t i
+    operation.rows = rows
+    operation.row_count = 0
+    for i in range(operation.node.mac_capacity):
+        if operation.node.macs[i].mac:
+            rows[operation.row_count] = operation.node.macs[i]
+            operation.row_count += 1
+
+
+cdef inline void do_copy_drops(Worker *worker, void *argument) noexcept nogil:
+    cdef Operation *operation = <Operation *>argument
+    operation.row_count = DROP_REASON_COUNT
+    operation.rows = must_resize(NULL, DROP_REASON_COUNT * sizeof(uint64_t))
+    if operation.node.drops is NULL:
+        memset(operation.rows, 0, DROP_REASON_COUNT * sizeof(uint64_t))
+    else:
+        memcpy(operation.rows, operation.node.drops, DROP_REASON_COUNT * sizeof(uint64_t))
+
+
+cdef inline void do_copy_pipe(Worker *worker, void *argument) noexcept nogil:
+    cdef Operation *operation = <Operation *>argument
+    cdef Pipe *pipe = operation.pipe
+    cdef uint32_t i = pipe.head
+    if pipe.bandwidth_bps:
+        pipe_serve_until(pipe, clock_now(&worker.clock))
+    operation.in_flight = 0
+    while i != pipe.tail:
+        operation.in_flight += pipe.ring[i & (pipe.capacity - 1)].packet is not NULL
+        i += 1
+    operation.pipe_copy = pipe[0]
+    operation.interface_copy = pipe.receiver[0]
+    operation.sender_copy = pipe.sender[0]
+
+
+cdef inline void do_copy_interface(Worker *worker, void *argument) noexcept nogil:
+    cdef Operation *operation = <Operation *>argument
+    operation.interface_copy = operation.interface[0]
+
+
+cdef inline void do_copy_worker(Worker *worker, void *argument) noexcept nogil:
+    (<Operation *>argument).worker_copy[0] = worker[0]
+
+
+cdef inline void do_start_flow(Worker *worker, void *argument) noexcept nogil:
+    cdef Flow *flow = (<Operation *>argument).flow
+    flow.next = flow.node.flows
+    flow.node.flows = flow
+    if flow.sink is not NULL:
+        flow.next_sink = flow.sink.sinks
+        flow.sink.sinks = flow
+    flow_start(worker, flow, clock_now(&worker.clock))
+
+
+cdef inline void do_stop_flow(Worker *worker, void *argument) noexcept nogil:
+    cdef Flow *flow = (<Operation *>argument).flow
+    flow.done = 1
+    flow.due_ns = never()
+
+
+cdef inline void do_remove_flow(Worker *worker, void *argument) noexcept nogil:
+    cdef Flow *flow = (<Operation *>argument).flow
+    cdef Flow **link = &flow.node.flows
+    while link[0] is not NULL and link[0] != flow:
+        link = &link[0].next
+    if link[0] is not NULL:
+        link[0] = flow.next
+    if flow.sink is not NULL:
+        link = &flow.sink.sinks
+        while link[0] is not NULL and link[0] != flow:
+            link = &link[0].next_sink
+        if link[0] is not NULL:
+            link[0] = flow.next_sink
+    free(flow.samples)
+    free(flow.replies)
+    memset(flow, 0, sizeof(Flow))
+
+
+cdef inline void do_copy_flow(Worker *worker, void *argument) noexcept nogil:
+    cdef Operation *operation = <Operation *>argument
+    operation.flow_copy = operation.flow[0]
+    operation.row_count = operation.flow.sample_count
+    operation.rows = must_resize(NULL, (operation.row_count + 1) * sizeof(int64_t))
+    if operation.row_count:
+        memcpy(operation.rows, operation.flow.samples, operation.row_count * sizeof(int64_t))
+
+
+cdef inline void do_take_replies(Worker *worker, void *argument) noexcept nogil:
+    cdef Operation *operation = <Operation *>argument
+    operation.rows = operation.flow.replies
+    operation.row_count = operation.flow.reply_count
+    operation.flow.replies = NULL
+    operation.flow.reply_count = operation.flow.reply_capacity = 0
+
+
+cdef inline void do_inject(Worker *worker, void *argument) noexcept nogil:
+    """Send copies of a frame from a PORT; row_count says how many there was memory for."""
+    cdef Operation *operation = <Operation *>argument
+    cdef Packet *packet
+    cdef int64_t now_ns = clock_now(&worker.clock)
+    operation.row_count = 0
+    while operation.row_count < operation.repeat:
+        packet = packet_new(&worker.pool, operation.frame_length)
+        if packet is NULL:
+            return
+        memcpy(packet.data, operation.frame, operation.frame_length)
+        packet.length = packet.total_length = operation.frame_length
+        packet.time_ns = now_ns
+        interface_send(worker, operation.node.ports[0], packet, now_ns)
+        operation.row_count += 1
+
+
+cdef inline void do_take_frames(Worker *worker, void *argument) noexcept nogil:
+    """Copy what arrived at a PORT out of its packets: for each, its time (8 bytes), its length (4) and its bytes."""
+    cdef Operation *operation = <Operation *>argument
+    cdef PacketList *frames = &operation.node.frames
+    cdef uint64_t size = 1
+    cdef uint32_t i
+    cdef Packet *packet
+    cdef uint8_t *target
+    for i in range(frames.count):
+        size += 12 + frames.packets[i].total_length
+    target = <uint8_t *>must_resize(NULL, size)
+    operation.rows = target
+    operation.row_count = frames.count
+    for i in range(frames.count):
+        packet = frames.packets[i]
+        store64(target, <uint64_t>packet.time_ns)
+        store32(target + 8, packet.total_length)
+        packet_copy_bytes(packet, 0, target + 12, packet.total_length)
+        target += 12 + packet.total_length
+    list_release(&worker.pool, frames)

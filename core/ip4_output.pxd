@@ -1,0 +1,170 @@
+# IPv4 out of a node (RFC 791): headers, the way to a neighbour, fragments.
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+
+from .ether cimport ETHER_HEADER
+from .layout cimport (
+    CHECKSUM_IP_VALID, DROP_IP_BROADCAST, DROP_IP_NO_ROUTE, DROP_IP_ROUTE_UNREACHABLE, DROP_NEIGHBOR_TABLE_FULL,
+    DROP_POOL_EMPTY, ROUTE_CONNECTED, ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Interface, Neighbor, Node, Packet, Route,
+    Worker,
+)
+from .neighbor cimport interface_source, neighbor_get, neighbor_send
+from .packet cimport (
+    checksum_add, list_append, packet_copy_bytes, packet_new, packet_release, packet_slice,
+)
+from .platform cimport get16, get32, is_likely, put16, put32
+from .route cimport route_lookup
+from .schedule cimport count_drop, drop
+
+cdef enum:
+    IP_HEADER = 20
+    IP_DONT_FRAGMENT = 0x4000
+    IP_MORE_FRAGMENTS = 0x2000
+    IP_OFFSET_MASK = 0x1FFF
+    IP_PROTOCOL_ICMP = 1
+    IP_PROTOCOL_UDP = 17
+    IP_DEFAULT_TTL = 64
+    IP_OPTION_END = 0
+    IP_OPTION_NOP = 1
+    IP_OPTION_COPY = 0x80
+
+
+cdef inline void ip4_write_checksum(uint8_t *ip, uint32_t header_length) noexcept nogil:
+    put16(ip + 10, 0)
+    put16(ip + 10, <uint16_t>~checksum_add(0, ip, header_length))
+
+
+cdef inline void ip4_write_header(
+    Node *node, uint8_t *ip, uint32_t total_length, uint8_t protocol, uint8_t ttl, uint32_t source, uint32_t destination
+) noexcept nogil:
+    """A header without options for a packet of the node's own."""
+    ip[0] = 0x45
+    ip[1] = 0
+    put16(ip + 2, <uint16_t>total_length)
+    put16(ip + 4, node.ip_identification)
+    node.ip_identification += 1
+    put16(ip + 6, 0)
+    ip[8] = ttl
+    ip[9] = protocol
+    put32(ip + 12, source)
+    put32(ip + 16, destination)
+    ip4_write_checksum(ip, IP_HEADER)
+
+
+cdef inline Neighbor *route_neighbor(Node *node, Route *route, uint32_t destination) noexcept nogil:
+    """Who takes packets for `destination` by a route that leads somewhere; NULL where the node knows too many."""
+    if route.kind == ROUTE_CONNECTED:
+        return neighbor_get(node, route.interface, destination)
+    if route.neighbor is NULL:
+        route.neighbor = neighbor_get(node, route.interface, route.gateway)
+    return route.neighbor
+
+
+cdef inline bint route_is_broadcast(Route *route, uint32_t destination) noexcept nogil:
+    """Whether a destination is its subnet's network or broadcast address (not on /31 and /32: RFC 3021)."""
+    if route.kind != ROUTE_CONNECTED or route.length >= 31:
+        return False
+    return destination == route.prefix or destination == (route.prefix | ~route.mask)
+
+
+cdef inline uint32_t ip4_source(Node *node, uint32_t destination) noexcept nogil:
+    """The address that the node sends to `destination` from; 0 where it has no way there."""
+    cdef Route *route = route_lookup(&node.table, destination)
+    if route is NULL or route.interface is NULL:
+        return 0
+    if route.kind == ROUTE_LOCAL:
+        return destination
+    return interface_source(route.interface, route.gateway if route.kind == ROUTE_GATEWAY else destination)
+
+
+cdef inline void fragment_options(uint8_t *ip, uint32_t header_length) noexcept nogil:
+    """Blank the options that only the first fragment carries (RFC 791, section 3.1, "copied" flag)."""
+    cdef uint32_t i = IP_HEADER
+    cdef uint32_t length, k
+    while i < header_length and ip[i] != IP_OPTION_END:
+        if ip[i] == IP_OPTION_NOP:
+            i += 1
+            continue
+        length = ip[i + 1] if i + 1 < header_length else 0
+        if length < 2 or i + length > header_length:
+            return
+        if not ip[i] & IP_OPTION_COPY:
+            for k in range(length):
+                ip[i + k] = IP_OPTION_NOP
+        i += length
+
+
+cdef inline void ip4_fragment(Worker *worker, Node *node, Neighbor *neighbor, Packet *packet, int64_t time_ns) noexcept nogil:
+    """Send a packet that is too long for its link in pieces: new headers before views of the old bytes."""
+    cdef uint8_t *ip = packet.data + ETHER_HEADER
+    cdef uint32_t header_length = (ip[0] & 15) * 4
+    cdef uint32_t payload = get16(ip + 2) - header_length
+    cdef uint32_t flags_and_offset = get16(ip + 6)
+    cdef uint32_t step = (neighbor.interface.mtu - header_length) & ~<uint32_t>7
+    cdef uint32_t done = 0
+    cdef uint32_t here, flags
+    cdef Packet *fragment
+    cdef Packet *body
+    cdef uint8_t *header
+    while done < payload:
+        here = payload - done if payload - done < step else step
+        fragment = packet_new(&worker.pool, ETHER_HEADER + header_length)
+        body = packet_slice(&worker.pool, packet, ETHER_HEADER + header_length + done, here)
+        if fragment is NULL or body is NULL:
+            if fragment is not NULL:
+                packet_release(&worker.pool, fragment)
+            if body is not NULL:
+                packet_release(&worker.pool, body)
+            count_drop(node, DROP_POOL_EMPTY)
+            break
+        header = fragment.data + ETHER_HEADER
+        packet_copy_bytes(packet, ETHER_HEADER, header, header_length)
+        flags = flags_and_offset & IP_MORE_FRAGMENTS
+        if done + here < payload:
+            flags = IP_MORE_FRAGMENTS
+        put16(header + 2, <uint16_t>(header_length + here))
+        put16(header + 6, <uint16_t>(flags | ((flags_and_offset & IP_OFFSET_MASK) + done // 8)))
+        if done:
+            fragment_options(header, header_length)
+        ip4_write_checksum(header, header_length)
+        fragment.length = ETHER_HEADER + header_length
+        fragment.total_length = fragment.length + here
+        fragment.next = body
+        fragment.time_ns = time_ns
+        fragment.input_interface = packet.input_interface
+        fragment.checksum_state = CHECKSUM_IP_VALID
+        neighbor_send(worker, node, neighbor, fragment, time_ns)
+        done += here
+    packet_release(&worker.pool, packet)
+
+
+cdef inline void ip4_send(Worker *worker, Node *node, Neighbor *neighbor, Packet *packet, int64_t time_ns) noexcept nogil:
+    """Send a finished packet to a neighbour, in fragments where it is longer than the link allows."""
+    if is_likely(packet.total_length <= neighbor.interface.mtu + ETHER_HEADER):
+        neighbor_send(worker, node, neighbor, packet, time_ns)
+    else:
+        ip4_fragment(worker, node, neighbor, packet, time_ns)
+
+
+cdef inline void ip4_output(Worker *worker, Node *node, Packet *packet, int64_t time_ns) noexcept nogil:
+    """Send a packet of the node's own: 14 free bytes, then a finished IP header without options."""
+    cdef uint32_t destination = get32(packet.data + ETHER_HEADER + 16)
+    cdef Route *route = route_lookup(&node.table, destination)
+    cdef Neighbor *neighbor
+    packet.time_ns = time_ns
+    packet.checksum_state = CHECKSUM_IP_VALID
+    if route is NULL:
+        drop(worker, node, packet, DROP_IP_NO_ROUTE)
+    elif route.kind == ROUTE_LOCAL:
+        packet.input_interface = 0
+        list_append(&worker.loopback, packet)
+    elif route.kind == ROUTE_UNREACHABLE:
+        drop(worker, node, packet, DROP_IP_ROUTE_UNREACHABLE)
+    elif route_is_broadcast(route, destination):
+        drop(worker, node, packet, DROP_IP_BROADCAST)
+    else:
+        neighbor = route_neighbor(node, route, destination)
+        if neighbor is NULL:
+            drop(worker, node, packet, DROP_NEIGHBOR_TABLE_FULL)
+        else:
+            ip4_send(worker, node, neighbor, packet, time_ns)

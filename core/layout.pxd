@@ -1,0 +1,406 @@
+# Every structure of the engine, on one page. The rooms beside this one hold the functions.
+#
+# One worker writes a node and all that hangs off it. Structures stand in flat tables that never move, so a
+# pointer to a node, an interface or a pipe is good for the engine's life. Times are nanoseconds since the
+# engine's start, IPv4 addresses integers in host order, MAC addresses the six bytes as a little-endian integer.
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stddef cimport size_t
+
+cdef extern from "<semaphore.h>" nogil:
+    ctypedef struct sem_t:
+        pass
+
+cdef enum:
+    VECTOR_SIZE = 256              # packets that go through a stage together, at most
+    CROSSING_LIMIT = 4096          # undelayed links that a packet may cross at one instant: more is a loop
+    SIZE_CLASSES = 3
+    DROP_REASON_COUNT = 48
+    PACKET_METADATA = 64
+    PACKET_HEADROOM = 128
+
+cdef enum NodeKind:
+    KIND_HOST = 0
+    KIND_ROUTER = 1
+    KIND_SWITCH = 2
+    KIND_HUB = 3
+    KIND_TAP = 4
+    KIND_PORT = 5
+
+cdef enum DropReason:
+    DROP_NO_LINK = 0
+    DROP_POOL_EMPTY
+    DROP_ETHER_TRUNCATED
+    DROP_ETHER_TOO_LONG
+    DROP_ETHER_SOURCE_MULTICAST
+    DROP_ETHER_OTHER_HOST
+    DROP_ETHER_TYPE_UNKNOWN
+    DROP_ETHER_RESERVED_GROUP
+    DROP_BRIDGE_SAME_PORT
+    DROP_ARP_TRUNCATED
+    DROP_ARP_MALFORMED
+    DROP_ARP_NOT_FOR_US
+    DROP_NEIGHBOR_QUEUE_FULL
+    DROP_NEIGHBOR_TABLE_FULL
+    DROP_NEIGHBOR_UNREACHABLE
+    DROP_IP_TRUNCATED
+    DROP_IP_VERSION
+    DROP_IP_HEADER_LENGTH
+    DROP_IP_TOTAL_LENGTH
+    DROP_IP_CHECKSUM
+    DROP_IP_SOURCE_MARTIAN
+    DROP_IP_DESTINATION_MARTIAN
+    DROP_IP_SOURCE_ROUTE
+    DROP_IP_TTL
+    DROP_IP_NO_ROUTE
+    DROP_IP_ROUTE_UNREACHABLE
+    DROP_IP_NOT_FORWARDING
+    DROP_IP_BROADCAST
+    DROP_IP_MULTICAST
+    DROP_IP_FRAGMENTATION_NEEDED
+    DROP_IP_FRAGMENT_NOT_REASSEMBLED
+    DROP_IP_PROTOCOL_UNKNOWN
+    DROP_ICMP_TRUNCATED
+    DROP_ICMP_CHECKSUM
+    DROP_ICMP_TYPE_UNKNOWN
+    DROP_ICMP_NO_LISTENER
+    DROP_ICMP_RATE_LIMITED
+    DROP_UDP_TRUNCATED
+    DROP_UDP_LENGTH
+    DROP_UDP_CHECKSUM
+    DROP_UDP_PORT_UNREACHABLE
+    DROP_TAP_WRITE
+
+cdef enum ChecksumState:
+    CHECKSUM_UNKNOWN = 0
+    CHECKSUM_IP_VALID = 1          # verified at the door of this engine, and kept right by every change since
+
+cdef enum RouteKind:
+    ROUTE_NONE = 0
+    ROUTE_LOCAL = 1
+    ROUTE_CONNECTED = 2
+    ROUTE_GATEWAY = 3
+    ROUTE_UNREACHABLE = 4
+
+cdef enum NeighborState:
+    NEIGHBOR_INCOMPLETE = 0
+    NEIGHBOR_REACHABLE = 1
+    NEIGHBOR_PROBE = 2
+
+cdef enum PostedKind:
+    POSTED_FLOW_DONE = 1
+    POSTED_LINK_CHANGED = 2
+    POSTED_NEIGHBOR_FAILED = 3
+    POSTED_TAP_GONE = 4
+
+# One cache line in front of every buffer. A chain is a list of segments through `next`; a segment with a
+# `parent` is indirect: its bytes lie in the parent's buffer, which it holds a reference to.
+cdef struct Packet:
+    uint8_t *data                  # first byte of this segment
+    int64_t time_ns                # logical time: arrival at the node that handles it
+    Packet *next                   # next segment; in the pool, next free packet
+    Packet *parent                 # owner of the bytes, for an indirect segment
+    uint32_t length                # bytes in this segment
+    uint32_t total_length          # bytes in the chain (first segment only)
+    uint32_t references
+    uint32_t input_interface       # index + 1; 0: sent by the node itself
+    uint32_t slab
+    uint16_t network_offset
+    uint16_t transport_offset
+    uint16_t segment_size          # bytes of payload per wire segment of a super-frame; 0: a plain frame
+    uint16_t crossings             # undelayed links crossed at time_ns: the round of the instant
+    uint8_t checksum_state
+    uint8_t size_class
+    uint16_t reserved
+
+cdef struct PacketList:
+    Packet **packets
+    uint32_t count
+    uint32_t capacity
+
+cdef struct Slab:
+    uint8_t *memory
+    Packet *free
+    uint32_t free_count
+    uint32_t next_usable           # index + 1 of the neighbours in the class's list of slabs with free packets
+    uint32_t previous_usable
+    uint8_t size_class
+    uint8_t listed
+    uint16_t packets
+
+cdef struct Pool:
+    Slab *slabs
+    uint32_t slab_count
+    uint32_t slab_capacity
+    uint32_t unused_slab           # index + 1 of a slab entry without memory
+    uint32_t usable[SIZE_CLASSES]  # index + 1 of the first slab with free packets
+    uint32_t empty_slabs[SIZE_CLASSES]
+    uint32_t slabs_in_class[SIZE_CLASSES]
+    uint64_t limit_bytes
+    uint64_t bytes
+    uint64_t in_use
+    uint64_t failed
+    uint64_t copied_bytes
+
+cdef struct Event:
+    int64_t time_ns
+    uint64_t order                 # round << 32 | source: who comes first at one time
+
+cdef struct Heap:
+    Event *events
+    uint32_t count
+    uint32_t capacity
+
+cdef struct PipeEntry:
+    Packet *packet                 # NULL: lost on the wire, in line only until its service has started
+    int64_t arrival_ns
+
+# What waits for the transmitter, by the index of its PipeEntry.
+cdef struct Waiting:
+    int64_t start_ns               # first whole nanosecond at which it is in service
+    uint64_t remainder             # of its exact start, in 1/bandwidth nanoseconds
+    uint32_t length
+
+# One direction of a link: queue, transmitter, delay line. Entries [head, service) are in service or in the delay
+# line, [service, tail) wait in the queue.
+cdef struct Pipe:
+    PipeEntry *ring
+    uint32_t capacity              # a power of two, or 0
+    uint32_t head
+    uint32_t tail
+    uint8_t ideal                  # neither bandwidth, delay nor loss, and up: nothing to compute
+    uint8_t up
+    uint8_t active                 # the head stands in the receiving node's events
+    Interface *receiver
+    # the sender's side
+    Interface *sender
+    Pipe *reverse
+    Waiting *waiting
+    uint32_t service
+    uint32_t overhead_bytes
+    uint64_t bandwidth_bps         # 0: no limit
+    int64_t delay_ns
+    int64_t departure_ns           # the last departure: whole nanoseconds …
+    uint64_t departure_remainder   # … and the carried remainder, in 1/bandwidth nanoseconds
+    int64_t last_arrival_ns
+    uint64_t loss_threshold        # a draw below it loses the packet
+    uint64_t random_state
+    uint64_t queue_limit_packets
+    uint64_t queue_limit_bytes
+    uint64_t queue_bytes
+    uint64_t cached_ns             # service time of cached_length: whole nanoseconds and remainder
+    uint64_t cached_remainder
+    uint32_t cached_length
+    uint32_t index
+    uint64_t queue_drop_packets
+    uint64_t loss_packets
+    uint64_t down_drop_packets
+    uint64_t loop_drop_packets
+
+cdef struct Address:
+    uint32_t address
+    uint32_t mask
+
+cdef struct Interface:
+    uint64_t mac
+    Node *node
+    Pipe *output                   # NULL: no link
+    Pipe *input
+    uint32_t mtu
+    uint32_t port                  # position among the node's interfaces
+    uint32_t index
+    uint32_t address_count
+    Address *addresses
+    uint64_t rx_packets
+    uint64_t rx_bytes
+    uint64_t tx_packets
+    uint64_t tx_bytes
+
+# An adjacency: all that it takes to send to one next hop.
+cdef struct Neighbor:
+    int64_t usable_until_ns        # the header may be used without a second look up to this time
+    Interface *interface
+    uint8_t header[16]             # destination MAC, source MAC, EtherType; 14 bytes used
+    uint32_t address
+    uint8_t state
+    uint8_t probes_sent
+    uint16_t queued
+    Packet **queue                 # what waits for the answer, oldest first
+    int64_t retry_ns               # NEVER unless a request is outstanding
+    int64_t confirmed_ns
+
+cdef struct Route:
+    uint32_t prefix
+    uint32_t mask
+    uint32_t gateway
+    uint8_t length
+    uint8_t kind
+    Interface *interface
+    Neighbor *neighbor             # the gateway's adjacency, once it was needed
+
+cdef struct RouteTable:
+    Route *routes                  # longest prefixes first
+    uint32_t *trie                 # blocks of 256 entries, one byte of the address each
+    uint32_t count
+    uint32_t capacity
+    uint32_t trie_blocks
+    uint32_t trie_capacity
+    uint8_t dirty
+
+cdef struct MacEntry:
+    uint64_t mac                   # 0: empty
+    int64_t seen_ns
+    uint32_t port
+
+cdef struct Reply:
+    int64_t rtt_ns
+    uint32_t sequence
+    uint32_t responder
+    uint8_t icmp_type
+    uint8_t icmp_code
+    uint8_t ttl
+
+cdef enum FlowKind:
+    FLOW_PING = 0
+    FLOW_UDP = 1
+
+# What a node sends by itself, and what became of it.
+cdef struct Flow:
+    Node *node
+    Node *sink
+    Flow *next                     # on the sending node
+    Flow *next_sink                # on the receiving node
+    uint8_t kind
+    uint8_t done
+    uint8_t used
+    uint8_t keep_replies
+    uint8_t ttl
+    uint8_t waiting                # all is sent; waits for answers until due_ns
+    uint16_t identifier            # ICMP identifier or UDP destination port
+    uint32_t index
+    uint32_t destination
+    uint32_t size_bytes
+    uint32_t probes_per_ttl
+    uint64_t count                 # 0: no end but stop_ns
+    int64_t interval_ns
+    uint64_t interval_remainder    # of one interval, in 1/rate nanoseconds
+    uint64_t carried_remainder
+    uint64_t rate_bps
+    int64_t start_ns
+    int64_t stop_ns
+    int64_t timeout_ns
+    int64_t due_ns
+    uint64_t sent_packets
+    uint64_t sent_bytes
+    uint64_t received_packets
+    uint64_t received_bytes
+    uint64_t reordered_packets
+    uint64_t unreachable_packets
+    uint64_t next_expected
+    int64_t first_sent_ns
+    int64_t last_sent_ns
+    int64_t first_received_ns
+    int64_t last_received_ns
+    int64_t delay_min_ns
+    int64_t delay_max_ns
+    int64_t *samples               # every sample_stride-th delay
+    uint32_t sample_count
+    uint32_t sample_capacity
+    uint64_t sample_stride
+    uint64_t sample_seen
+    Reply *replies
+    uint32_t reply_count
+    uint32_t reply_capacity
+
+# The stack context: everything that a node owns.
+cdef struct Node:
+    Heap events                    # heads of its ingress pipes, and its timers
+    int64_t wake_ns                # its place in the worker's events; NEVER: none
+    uint32_t wake_round
+    uint32_t index
+    uint8_t kind
+    uint16_t next_identifier
+    uint16_t ip_identification
+    uint32_t port_count
+    uint32_t port_capacity
+    Interface **ports
+    int64_t lookahead_ns           # nothing can reach it sooner than this after the worker's instant
+    RouteTable table
+    Neighbor **neighbors           # open addressing by (interface, address)
+    uint32_t neighbor_count
+    uint32_t neighbor_capacity
+    int64_t neighbor_due_ns
+    int64_t icmp_refill_ns
+    uint32_t icmp_tokens
+    uint32_t mac_count
+    uint32_t mac_capacity
+    int tap_fd
+    MacEntry *macs
+    Flow *flows
+    Flow *sinks
+    uint64_t *drops                # by reason, on first use
+    PacketList frames              # PORT: what arrived, for Python
+    uint8_t discard_frames
+    uint8_t tap_gone
+
+cdef struct Posted:
+    int64_t time_ns
+    uint32_t kind
+    uint32_t index
+
+cdef struct Worker
+
+# What the control thread asks of a worker: run(argument), then tell that it is done.
+cdef struct Command:
+    void (*run)(Worker *worker, void *argument) noexcept nogil
+    void *argument
+    sem_t done
+
+# Commands of one producer; the worker serves them between vectors.
+cdef struct Mailbox:
+    Command *slots[64]
+    uint32_t head
+    uint32_t tail
+
+cdef struct Clock:
+    int64_t epoch_ns               # of the host's clock, at engine time 0
+    int64_t dilation               # real nanoseconds for one of the engine's; 0: virtual time
+    int64_t now_ns                 # virtual time
+
+# One thread's share of the engine: the only writer of its nodes and pipes.
+cdef struct Worker:
+    Heap events                    # nodes, by the time of the next thing each has to do
+    Node **ready                   # nodes of the round after this one, at this instant
+    Node **current
+    uint32_t ready_count
+    uint32_t current_count
+    uint32_t ready_capacity
+    uint32_t current_capacity
+    int64_t instant_ns
+    uint32_t round
+    uint8_t run_ahead
+    uint32_t stop_flag             # set by the control thread to end the loop
+    Packet *vector[VECTOR_SIZE]
+    PacketList loopback            # what the node in turn has sent to itself
+    PacketList undeliverable       # what no neighbour answered for
+    Pool pool
+    uint64_t hop_packets
+    uint64_t vectors
+    uint64_t tap_read_packets
+    uint64_t tap_write_packets
+    uint64_t tap_write_drop_packets
+    Posted *posted
+    uint32_t posted_head
+    uint32_t posted_tail
+    uint64_t posted_lost
+    int event_fd                   # readable when something was posted
+    int wake_fd                    # written to end the data path's sleep
+    int epoll_fd
+    int timer_fd
+    Packet *tap_buffer             # where the next frame will be read to, and …
+    Packet *tap_spill              # … what of it does not fit there
+    Mailbox mailbox
+    Clock clock
+    Flow *flows
+    uint32_t flow_high             # flows[flow_high] and above have never been used
+    Node *nodes

@@ -1,0 +1,305 @@
+# Neighbours: who on the link has an IPv4 address. ARP (RFC 826), with the rules for hosts of RFC 1122, section 2.3.2.
+#
+# An entry is an adjacency: the Ethernet header to send with, good until `usable_until_ns`. What waits for an answer is queued, the
+# latest 64 packets of each neighbour. Requests are repeated once a second, three times. A confirmed entry is asked again, unicast,
+# when it is used more than 60 s after it was confirmed, and stays usable while it is asked (RFC 1122, 2.3.2.1 (2)); three
+# requests without an answer remove it. A gratuitous announcement updates an entry and makes none.
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memmove
+
+from .ether cimport (
+    ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_BROADCAST, MAC_GROUP_BIT, ether_write, interface_send, mac_load,
+    mac_store,
+)
+from .layout cimport (
+    DROP_ARP_MALFORMED, DROP_ARP_NOT_FOR_US, DROP_ARP_TRUNCATED, DROP_NEIGHBOR_QUEUE_FULL, DROP_POOL_EMPTY,
+    NEIGHBOR_INCOMPLETE, NEIGHBOR_PROBE, NEIGHBOR_REACHABLE, POSTED_NEIGHBOR_FAILED, Interface, Neighbor, Node, Packet, Worker,
+)
+from .packet cimport list_append, packet_contiguous, packet_new, packet_release
+from .platform cimport get16, get32, load16, load32, load64, must_resize, must_zero, put16, put32, store16, store32, store64
+from .schedule cimport TIMER_NEIGHBORS, count_drop, drop, never, node_timer, post
+
+cdef enum:
+    NEIGHBOR_LIMIT = 4096          # entries of one node
+    NEIGHBOR_QUEUE = 64            # packets that wait for one neighbour
+    NEIGHBOR_REQUESTS = 3
+    ARP_LENGTH = 28
+    ARP_REQUEST = 1
+    ARP_REPLY = 2
+
+cdef inline int64_t request_interval_ns() noexcept nogil:
+    return 1000000000
+
+cdef inline int64_t confirmed_for_ns() noexcept nogil:
+    return 60 * <int64_t>1000000000
+
+
+cdef inline uint32_t neighbor_slot(Node *node, Interface *interface, uint32_t address) noexcept nogil:
+    cdef uint64_t key = (<uint64_t>interface.port << 32 | address) * <uint64_t>0x9E3779B97F4A7C15u
+    return <uint32_t>(key >> 32) & (node.neighbor_capacity - 1)
+
+
+cdef inline Neighbor *neighbor_find(Node *node, Interface *interface, uint32_t address) noexcept nogil:
+    cdef uint32_t slot
+    cdef Neighbor *neighbor
+    if node.neighbor_capacity == 0:
+        return NULL
+    slot = neighbor_slot(node, interface, address)
+    while True:
+        neighbor = node.neighbors[slot]
+        if neighbor is NULL or (neighbor.address == address and neighbor.interface == interface):
+            return neighbor
+        slot = (slot + 1) & (node.neighbor_capacity - 1)
+
+
+cdef inline void neighbor_place(Node *node, Neighbor *neighbor) noexcept nogil:
+    cdef uint32_t slot = neighbor_slot(node, neighbor.interface, neighbor.address)
+    while node.neighbors[slot] is not NULL:
+        slot = (slot + 1) & (node.neighbor_capacity - 1)
+    node.neighbors[slot] = neighbor
+
+
+cdef inline void neighbor_rehash(Node *node, uint32_t capacity) noexcept nogil:
+    cdef Neighbor **old = node.neighbors
+    cdef uint32_t old_capacity = node.neighbor_capacity
+    cdef uint32_t i
+    node.neighbors = <Neighbor **>must_zero(capacity * sizeof(void *))
+    node.neighbor_capacity = capacity
+    for i in range(old_capacity):
+        if old[i] is not NULL:
+            neighbor_place(node, old[i])
+    free(old)
+
+
+cdef inline Neighbor *neighbor_get(Node *node, Interface *interface, uint32_t address) noexcept nogil:
+    """The entry for an address, a new incomplete one where there is none; NULL where the node has too many."""
+    cdef Neighbor *neighbor = neighbor_find(node, interface, address)
+    if neighbor is not NULL:
+        return neighbor
+    if node.neighbor_count >= NEIGHBOR_LIMIT:
+        return NULL
+    if (node.neighbor_count + 1) * 2 > node.neighbor_capacity:
+        neighbor_rehash(node, node.neighbor_capacity * 2 if node.neighbor_capacity else 4)
+    neighbor = <Neighbor *>must_zero(sizeof(Neighbor))
+    neighbor.interface = interface
+    neighbor.address = address
+    neighbor.state = NEIGHBOR_INCOMPLETE
+    neighbor.usable_until_ns = -1
+    neighbor.retry_ns = never()
+    neighbor_place(node, neighbor)
+    node.neighbor_count += 1
+    return neighbor
+
+
+cdef inline void neighbor_remove(Node *node, Neighbor *neighbor) noexcept nogil:
+    cdef uint32_t i
+    for i in range(node.table.count):
+        if node.table.routes[i].neighbor == neighbor:
+            node.table.routes[i].neighbor = NULL
+    for i in range(node.neighbor_capacity):
+        if node.neighbors[i] == neighbor:
+            node.neighbors[i] = NULL
+            break
+    free(neighbor.queue)
+    free(neighbor)
+    node.neighbor_count -= 1
+    neighbor_rehash(node, node.neighbor_capacity)
+
+
+cdef inline uint32_t interface_source(Interface *interface, uint32_t destination) noexcept nogil:
+    """The interface's address on the destination's subnet, else its first one; 0 where it has none."""
+    cdef uint32_t i
+    for i in range(interface.address_count):
+        if ((interface.addresses[i].address ^ destination) & interface.addresses[i].mask) == 0:
+            return interface.addresses[i].address
+    return interface.addresses[0].address if interface.address_count else 0
+
+
+cdef inline void arp_send(
+    Worker *worker, Interface *interface, uint32_t operation, uint64_t destination_mac, uint64_t target_mac,
+    uint32_t source, uint32_t target, int64_t time_ns,
+) noexcept nogil:
+    cdef Packet *packet = packet_new(&worker.pool, ETHER_HEADER + ARP_LENGTH)
+    cdef uint8_t *arp
+    if packet is NULL:
+        count_drop(interface.node, DROP_POOL_EMPTY)
+        return
+    packet.length = packet.total_length = ETHER_HEADER + ARP_LENGTH
+    packet.time_ns = time_ns
+    ether_write(packet.data, destination_mac, interface.mac, ETHER_TYPE_ARP)
+    arp = packet.data + ETHER_HEADER
+    put16(arp, 1)
+    put16(arp + 2, ETHER_TYPE_IP4)
+    arp[4] = 6
+    arp[5] = 4
+    put16(arp + 6, <unsigned short>operation)
+    mac_store(arp + 8, interface.mac)
+    put32(arp + 14, source)
+    mac_store(arp + 18, target_mac)
+    put32(arp + 24, target)
+    interface_send(worker, interface, packet, time_ns)
+
+
+cdef inline void arp_announce(Worker *worker, Interface *interface, uint32_t address, int64_t time_ns) noexcept nogil:
+    """Tell the link that an address is here (RFC 5227, section 2.3: a request for itself)."""
+    arp_send(worker, interface, ARP_REQUEST, MAC_BROADCAST, 0, address, address, time_ns)
+
+
+cdef inline void neighbor_ask(Worker *worker, Node *node, Neighbor *neighbor, int64_t time_ns) noexcept nogil:
+    """Send one request, broadcast unless a header is known, and see to the next."""
+    cdef uint64_t destination = MAC_BROADCAST
+    if neighbor.state == NEIGHBOR_PROBE:
+        destination = mac_load(neighbor.header)
+    neighbor.probes_sent += 1
+    neighbor.retry_ns = time_ns + request_interval_ns()
+    if neighbor.retry_ns < node.neighbor_due_ns:
+        node.neighbor_due_ns = neighbor.retry_ns
+        node_timer(worker, node, neighbor.retry_ns, TIMER_NEIGHBORS)
+    arp_send(
+        worker, neighbor.interface, ARP_REQUEST, destination, 0,
+        interface_source(neighbor.interface, neighbor.address), neighbor.address, time_ns,
+    )
+
+
+cdef inline void header_write(uint8_t *frame, Neighbor *neighbor) noexcept nogil:
+    store64(frame, load64(neighbor.header))
+    store32(frame + 8, load32(neighbor.header + 8))
+    store16(frame + 12, load16(neighbor.header + 12))
+
+
+cdef inline void neighbor_send(Worker *worker, Node *node, Neighbor *neighbor, Packet *packet, int64_t time_ns) noexcept nogil:
+    """Send an IP packet to a neighbour: now, or when it has answered. The first 14 bytes of the packet take the header."""
+    if neighbor.state == NEIGHBOR_INCOMPLETE:
+        if neighbor.queue is NULL:
+            neighbor.queue = <Packet **>must_resize(NULL, NEIGHBOR_QUEUE * sizeof(void *))
+        if neighbor.queued == NEIGHBOR_QUEUE:  # RFC 1122, 2.3.2.2: the latest one is worth keeping
+            drop(worker, node, neighbor.queue[0], DROP_NEIGHBOR_QUEUE_FULL)
+            memmove(neighbor.queue, neighbor.queue + 1, (NEIGHBOR_QUEUE - 1) * sizeof(void *))
+            neighbor.queued -= 1
+        neighbor.queue[neighbor.queued] = packet
+        neighbor.queued += 1
+        if neighbor.retry_ns == never():
+            neighbor.probes_sent = 0
+            neighbor_ask(worker, node, neighbor, time_ns)
+        return
+    if time_ns > neighbor.usable_until_ns:
+        neighbor.state = NEIGHBOR_PROBE
+        neighbor.usable_until_ns = never()
+        neighbor.probes_sent = 0
+        neighbor_ask(worker, node, neighbor, time_ns)
+    header_write(packet.data, neighbor)
+    interface_send(worker, neighbor.interface, packet, time_ns)
+
+
+cdef inline void neighbor_confirm(Worker *worker, Node *node, Neighbor *neighbor, uint64_t mac, int64_t time_ns) noexcept nogil:
+    """The neighbour has spoken: its address is known, and what waited for it goes out."""
+    cdef uint32_t i
+    cdef uint32_t queued = neighbor.queued
+    cdef Packet **queue = neighbor.queue
+    ether_write(neighbor.header, mac, neighbor.interface.mac, ETHER_TYPE_IP4)
+    neighbor.state = NEIGHBOR_REACHABLE
+    neighbor.confirmed_ns = time_ns
+    neighbor.usable_until_ns = time_ns + confirmed_for_ns()
+    neighbor.retry_ns = never()
+    neighbor.queue = NULL
+    neighbor.queued = 0
+    for i in range(queued):
+        header_write(queue[i].data, neighbor)
+        interface_send(worker, neighbor.interface, queue[i], time_ns)
+    free(queue)
+
+
+cdef inline void neighbor_timer(Worker *worker, Node *node, int64_t time_ns) noexcept nogil:
+    """Repeat requests that are due, and give up on those repeated enough: their packets become undeliverable."""
+    cdef uint32_t i = 0
+    cdef uint32_t k
+    cdef int64_t next_ns = never()
+    cdef Neighbor *neighbor
+    if time_ns < node.neighbor_due_ns:
+        return
+    node.neighbor_due_ns = never()
+    while i < node.neighbor_capacity:
+        neighbor = node.neighbors[i]
+        if neighbor is not NULL and neighbor.retry_ns <= time_ns:
+            if neighbor.probes_sent < NEIGHBOR_REQUESTS:
+                neighbor_ask(worker, node, neighbor, time_ns)
+            else:
+                for k in range(neighbor.queued):
+                    list_append(&worker.undeliverable, neighbor.queue[k])
+                neighbor_remove(node, neighbor)
+                post(worker, time_ns, POSTED_NEIGHBOR_FAILED, node.index)
+                i = 0  # removal moves entries
+                continue
+        i += 1
+    for i in range(node.neighbor_capacity):
+        neighbor = node.neighbors[i]
+        if neighbor is not NULL and neighbor.retry_ns < next_ns:
+            next_ns = neighbor.retry_ns
+    if next_ns < node.neighbor_due_ns:
+        node.neighbor_due_ns = next_ns
+        node_timer(worker, node, next_ns, TIMER_NEIGHBORS)
+
+
+cdef inline bint interface_has(Interface *interface, uint32_t address) noexcept nogil:
+    cdef uint32_t i
+    for i in range(interface.address_count):
+        if interface.addresses[i].address == address:
+            return True
+    return False
+
+
+cdef inline bint interface_reaches(Interface *interface, uint32_t address) noexcept nogil:
+    """Whether an address lies on one of the interface's subnets."""
+    cdef uint32_t i
+    for i in range(interface.address_count):
+        if ((interface.addresses[i].address ^ address) & interface.addresses[i].mask) == 0:
+            return True
+    return False
+
+
+cdef inline void arp_input(Worker *worker, Interface *interface, Packet *packet) noexcept nogil:
+    """RFC 826, "Packet Reception": merge what the sender says of itself, then answer if it asks for us."""
+    cdef Node *node = interface.node
+    cdef int64_t time_ns = packet.time_ns
+    cdef uint8_t *arp
+    cdef uint64_t sender_mac
+    cdef uint32_t sender, target, operation
+    cdef Neighbor *neighbor
+    if packet.total_length < ETHER_HEADER + ARP_LENGTH:
+        drop(worker, node, packet, DROP_ARP_TRUNCATED)
+        return
+    packet = packet_contiguous(&worker.pool, packet, ETHER_HEADER + ARP_LENGTH)
+    if packet is NULL:
+        count_drop(node, DROP_POOL_EMPTY)
+        return
+    arp = packet.data + ETHER_HEADER
+    operation = get16(arp + 6)
+    sender_mac = mac_load(arp + 8)
+    sender = get32(arp + 14)
+    target = get32(arp + 24)
+    if (
+        get16(arp) != 1 or get16(arp + 2) != ETHER_TYPE_IP4 or arp[4] != 6 or arp[5] != 4
+        or (operation != ARP_REQUEST and operation != ARP_REPLY) or sender_mac & MAC_GROUP_BIT or sender_mac == 0
+    ):
+        drop(worker, node, packet, DROP_ARP_MALFORMED)
+        return
+    neighbor = NULL
+    if sender and not interface_has(interface, sender):
+        neighbor = neighbor_find(node, interface, sender)
+        if neighbor is not NULL:
+            neighbor_confirm(worker, node, neighbor, sender_mac, time_ns)
+    if not interface_has(interface, target) or sender_mac == interface.mac:
+        if neighbor is NULL and sender != target:
+            drop(worker, node, packet, DROP_ARP_NOT_FOR_US)
+        else:
+            packet_release(&worker.pool, packet)
+        return
+    if neighbor is NULL and sender and interface_reaches(interface, sender) and not interface_has(interface, sender):
+        neighbor = neighbor_get(node, interface, sender)
+        if neighbor is not NULL:
+            neighbor_confirm(worker, node, neighbor, sender_mac, time_ns)
+    if operation == ARP_REQUEST:
+        arp_send(worker, interface, ARP_REPLY, sender_mac, sender_mac, target, sender, time_ns)
+    packet_release(&worker.pool, packet)

@@ -1,0 +1,414 @@
+# Packets: the pool they come from, references to them, and views of them.
+#
+# A packet is written once, where it enters the engine. After that it is passed on by pointer. Whoever holds it
+# may hand it on or call packet_release() once. packet_slice() makes further holders of the same bytes: indirect
+# segments with metadata of their own. Before changing bytes that others may see, packet_own_header() gives a
+# private copy of just those.
+#
+# The pool grows by slabs with what is in flight and gives empty slabs back. Strides are odd numbers of cache
+# lines, so that headers do not crowd into the same cache sets. In the debug build every packet is an allocation of
+# its exact size instead, so that the address sanitizer sees each overrun.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+from .layout cimport (
+    PACKET_HEADROOM, PACKET_METADATA, Packet, PacketList, Pool, Slab,
+)
+from .platform cimport (
+    DEBUG_BUILD, debug_assert, is_likely, is_unlikely, must_resize, release_table, reserve_table,
+)
+
+cdef enum:
+    ROOM_SMALL = 256
+    ROOM_MTU = 1664
+    ROOM_LARGE = 65664
+    SLAB_BYTES = 1 << 18
+    SPARE_SLABS = 4                # empty slabs of a class that are kept at hand
+
+
+cdef inline uint32_t class_room(uint32_t size_class) noexcept nogil:
+    if size_class == 0:
+        return ROOM_SMALL
+    return ROOM_MTU if size_class == 1 else ROOM_LARGE
+
+
+cdef inline uint32_t class_stride(uint32_t size_class) noexcept nogil:
+    return PACKET_METADATA + PACKET_HEADROOM + class_room(size_class)
+
+
+cdef inline uint32_t class_packets(uint32_t size_class) noexcept nogil:
+    cdef uint32_t packets = SLAB_BYTES // class_stride(size_class)
+    return packets if packets >= 8 else 8
+
+
+cdef inline void usable_push(Pool *pool, uint32_t index) noexcept nogil:
+    cdef Slab *slab = &pool.slabs[index]
+    cdef uint32_t first = pool.usable[slab.size_class]
+    slab.next_usable = first
+    slab.previous_usable = 0
+    slab.listed = 1
+    if first:
+        pool.slabs[first - 1].previous_usable = index + 1
+    pool.usable[slab.size_class] = index + 1
+
+
+cdef inline void usable_remove(Pool *pool, uint32_t index) noexcept nogil:
+    cdef Slab *slab = &pool.slabs[index]
+    if slab.next_usable:
+        pool.slabs[slab.next_usable - 1].previous_usable = slab.previous_usable
+    if slab.previous_usable:
+        pool.slabs[slab.previous_usable - 1].next_usable = slab.next_usable
+    else:
+        pool.usable[slab.size_class] = slab.next_usable
+    slab.listed = 0
+
+
+cdef inline bint pool_grow(Pool *pool, uint32_t size_class) noexcept nogil:
+    cdef uint32_t packets = class_packets(size_class)
+    cdef uint32_t stride = class_stride(size_class)
+    cdef uint64_t bytes = <uint64_t>packets * stride
+    cdef uint32_t index, i
+    cdef Slab *slab
+    cdef Packet *packet
+    cdef void *memory
+    if pool.bytes + bytes > pool.limit_bytes:
+        return False
+    memory = reserve_table(bytes)
+    if memory is NULL:
+        return False
+    if pool.unused_slab:
+        index = pool.unused_slab - 1
+        pool.unused_slab = pool.slabs[index].next_usable
+    else:
+        if pool.slab_count == pool.slab_capacity:
+            pool.slab_capacity = pool.slab_capacity * 2 if pool.slab_capacity else 16
+            pool.slabs = <Slab *>must_resize(pool.slabs, pool.slab_capacity * sizeof(Slab))
+        index = pool.slab_count
+        pool.slab_count += 1
+    slab = &pool.slabs[index]
+    memset(slab, 0, sizeof(Slab))
+    slab.memory = <uint8_t *>memory
+    slab.size_class = <uint8_t>size_class
+    slab.packets = <unsigned short>packets
+    slab.free_count = packets
+    for i in range(packets):
+        packet = <Packet *>(slab.memory + <uint64_t>(packets - 1 - i) * stride)
+        packet.slab = index
+        packet.size_class = <uint8_t>size_class
+        packet.next = slab.free
+        slab.free = packet
+    pool.bytes += bytes
+    pool.slabs_in_class[size_class] += 1
+    pool.empty_slabs[size_class] += 1
+    usable_push(pool, index)
+    return True
+
+
+cdef inline void slab_give_back(Pool *pool, uint32_t index) noexcept nogil:
+    cdef Slab *slab = &pool.slabs[index]
+    cdef uint32_t size_class = slab.size_class
+    cdef uint64_t bytes = <uint64_t>slab.packets * class_stride(size_class)
+    usable_remove(pool, index)
+    release_table(slab.memory, bytes)
+    slab.memory = NULL
+    slab.next_usable = pool.unused_slab
+    pool.unused_slab = index + 1
+    pool.bytes -= bytes
+    pool.slabs_in_class[size_class] -= 1
+    pool.empty_slabs[size_class] -= 1
+
+
+cdef inline Packet *pool_take(Pool *pool, uint32_t room) noexcept nogil:
+    """A packet of the class that has `room` bytes after the headroom, or NULL at the pool's limit."""
+    cdef Packet *packet
+    cdef Slab *slab
+    cdef uint32_t size_class
+    if DEBUG_BUILD:
+        if pool.bytes + room > pool.limit_bytes:
+            return NULL
+        packet = <Packet *>malloc(PACKET_METADATA + PACKET_HEADROOM + room)
+        if packet is not NULL:
+            packet.slab = room
+            pool.bytes += room
+        return packet
+    size_class = 0 if room <= ROOM_SMALL else (1 if room <= ROOM_MTU else 2)
+    if is_unlikely(pool.usable[size_class] == 0):
+        if not pool_grow(pool, size_class):
+            return NULL
+    slab = &pool.slabs[pool.usable[size_class] - 1]
+    packet = slab.free
+    slab.free = packet.next
+    if slab.free_count == slab.packets:
+        pool.empty_slabs[size_class] -= 1
+    slab.free_count -= 1
+    if slab.free_count == 0:
+        usable_remove(pool, pool.usable[size_class] - 1)
+    return packet
+
+
+cdef inline void pool_return(Pool *pool, Packet *packet) noexcept nogil:
+    cdef Slab *slab
+    cdef uint32_t size_class
+    pool.in_use -= 1
+    if DEBUG_BUILD:
+        pool.bytes -= packet.slab
+        free(packet)
+        return
+    slab = &pool.slabs[packet.slab]
+    size_class = slab.size_class
+    packet.next = slab.free
+    slab.free = packet
+    slab.free_count += 1
+    if not slab.listed:
+        usable_push(pool, packet.slab)
+    if slab.free_count == slab.packets:
+        pool.empty_slabs[size_class] += 1
+        # Hysteresis: a queue that fills and drains must not map and unmap memory each time.
+        if pool.empty_slabs[size_class] > SPARE_SLABS + pool.slabs_in_class[size_class] // 2:
+            slab_give_back(pool, packet.slab)
+
+
+cdef inline Packet *packet_new(Pool *pool, uint32_t room) noexcept nogil:
+    """An empty packet with 128 bytes of headroom and `room` bytes behind it, held once; NULL at the limit."""
+    cdef Packet *packet
+    if room > ROOM_LARGE:
+        pool.failed += 1
+        return NULL
+    packet = pool_take(pool, room)
+    if is_unlikely(packet is NULL):
+        pool.failed += 1
+        return NULL
+    pool.in_use += 1
+    packet.data = <uint8_t *>packet + PACKET_METADATA + PACKET_HEADROOM
+    packet.next = NULL
+    packet.parent = NULL
+    packet.length = 0
+    packet.total_length = 0
+    packet.references = 1
+    packet.input_interface = 0
+    packet.network_offset = 0
+    packet.transport_offset = 0
+    packet.segment_size = 0
+    packet.crossings = 0
+    packet.checksum_state = 0
+    return packet
+
+
+cdef inline void segment_release(Pool *pool, Packet *segment) noexcept nogil:
+    cdef Packet *parent
+    debug_assert(segment.references > 0)
+    segment.references -= 1
+    if segment.references:
+        return
+    parent = segment.parent
+    pool_return(pool, segment)
+    if parent is not NULL:
+        # A parent holds its bytes itself (packet_slice() sees to that), so this goes one level deep.
+        debug_assert(parent.references > 0)
+        parent.references -= 1
+        if parent.references == 0:
+            pool_return(pool, parent)
+
+
+cdef inline void packet_release(Pool *pool, Packet *packet) noexcept nogil:
+    """Give up one holder's claim to a packet with all its segments."""
+    cdef Packet *following
+    if is_likely(packet.next is NULL):
+        segment_release(pool, packet)
+        return
+    while packet is not NULL:
+        following = packet.next
+        segment_release(pool, packet)
+        packet = following
+
+
+cdef inline Packet *packet_slice(Pool *pool, Packet *packet, uint32_t offset, uint32_t length) noexcept nogil:
+    """A further holder of `length` bytes of a packet from `offset`: a chain of indirect segments, no byte copied."""
+    cdef Packet *first = NULL
+    cdef Packet *last = NULL
+    cdef Packet *view
+    cdef Packet *owner
+    cdef Packet *segment = packet
+    cdef uint32_t left = length
+    cdef uint32_t here
+    debug_assert(offset + length <= packet.total_length)
+    while segment is not NULL and offset >= segment.length and offset:
+        offset -= segment.length
+        segment = segment.next
+    while left or first is NULL:
+        view = packet_new(pool, 0)
+        if view is NULL:
+            if first is not NULL:
+                packet_release(pool, first)
+            return NULL
+        if first is NULL:
+            first = view
+        else:
+            last.next = view
+        last = view
+        if segment is not NULL:
+            owner = segment.parent if segment.parent is not NULL else segment
+            owner.references += 1
+            view.parent = owner
+            here = segment.length - offset
+            if here > left:
+                here = left
+            view.data = segment.data + offset
+            view.length = here
+            left -= here
+            offset = 0
+            segment = segment.next
+    first.total_length = length
+    first.time_ns = packet.time_ns
+    first.input_interface = packet.input_interface
+    first.segment_size = packet.segment_size
+    first.checksum_state = packet.checksum_state
+    first.network_offset = packet.network_offset
+    first.transport_offset = packet.transport_offset
+    return first
+
+
+cdef inline void packet_copy_bytes(Packet *packet, uint32_t offset, uint8_t *target, uint32_t length) noexcept nogil:
+    """Read `length` bytes from `offset` of a chain that has them."""
+    cdef uint32_t here
+    while length:
+        while offset >= packet.length:
+            offset -= packet.length
+            packet = packet.next
+        here = packet.length - offset
+        if here > length:
+            here = length
+        memcpy(target, packet.data + offset, here)
+        target += here
+        length -= here
+        offset += here
+
+
+cdef inline Packet *packet_own_header(Pool *pool, Packet *packet, uint32_t length) noexcept nogil:
+    """The packet with its first `length` bytes in one piece that nobody else sees; what had to be copied is counted.
+
+    Returns the packet itself where that holds already. Otherwise the caller's claim moves to the packet that is returned, or
+    is given up where NULL is returned (pool at its limit). The packet must have that many bytes.
+    """
+    cdef Packet *owner = packet.parent if packet.parent is not NULL else packet
+    cdef Packet *head
+    cdef Packet *rest = NULL
+    debug_assert(length <= packet.total_length)
+    if is_likely(owner.references == 1 and packet.references == 1 and packet.length >= length):
+        return packet
+    head = packet_new(pool, length)
+    if head is NULL:
+        packet_release(pool, packet)
+        return NULL
+    if packet.total_length > length:
+        rest = packet_slice(pool, packet, length, packet.total_length - length)
+        if rest is NULL:
+            packet_release(pool, head)
+            packet_release(pool, packet)
+            return NULL
+    packet_copy_bytes(packet, 0, head.data, length)
+    pool.copied_bytes += length
+    head.length = length
+    head.total_length = packet.total_length
+    head.next = rest
+    head.time_ns = packet.time_ns
+    head.input_interface = packet.input_interface
+    head.segment_size = packet.segment_size
+    head.checksum_state = packet.checksum_state
+    head.network_offset = packet.network_offset
+    head.transport_offset = packet.transport_offset
+    packet_release(pool, packet)
+    return head
+
+
+cdef inline Packet *packet_contiguous(Pool *pool, Packet *packet, uint32_t length) noexcept nogil:
+    """As packet_own_header(), for who only reads: the bytes are in one piece, and may be seen by others."""
+    if is_likely(packet.length >= length):
+        return packet
+    return packet_own_header(pool, packet, length)
+
+
+cdef inline void packet_trim(Pool *pool, Packet *packet, uint32_t total_length) noexcept nogil:
+    """Cut a packet's end, so that `total_length` bytes are left."""
+    cdef uint32_t left = total_length
+    cdef Packet *segment = packet
+    while segment.next is not NULL and left > segment.length:
+        left -= segment.length
+        segment = segment.next
+    segment.length = left
+    if segment.next is not NULL:
+        packet_release(pool, segment.next)
+        segment.next = NULL
+    packet.total_length = total_length
+
+
+cdef inline void list_append(PacketList *list, Packet *packet) noexcept nogil:
+    if list.count == list.capacity:
+        list.capacity = list.capacity * 2 if list.capacity else 16
+        list.packets = <Packet **>must_resize(list.packets, list.capacity * sizeof(void *))
+    list.packets[list.count] = packet
+    list.count += 1
+
+
+cdef inline void list_release(Pool *pool, PacketList *list) noexcept nogil:
+    """Release every packet of a list, and the list's own memory."""
+    cdef uint32_t i
+    for i in range(list.count):
+        packet_release(pool, list.packets[i])
+    free(list.packets)
+    list.packets = NULL
+    list.count = list.capacity = 0
+
+
+cdef inline uint32_t checksum_add(uint32_t total, const uint8_t *data, uint32_t length) noexcept nogil:
+    """Add big-endian 16-bit words to a one's complement sum (RFC 1071); an odd last byte counts as a high byte."""
+    cdef uint64_t wide = total
+    while length >= 4:
+        wide += (<uint32_t>data[0] << 8 | data[1]) + (<uint32_t>data[2] << 8 | data[3])
+        data += 4
+        length -= 4
+    if length >= 2:
+        wide += <uint32_t>data[0] << 8 | data[1]
+        data += 2
+        length -= 2
+    if length:
+        wide += <uint32_t>data[0] << 8
+    while wide >> 16:
+        wide = (wide & 0xFFFF) + (wide >> 16)
+    return <uint32_t>wide
+
+
+cdef inline uint32_t packet_checksum(Packet *packet, uint32_t offset, uint32_t length, uint32_t total) noexcept nogil:
+    """One's complement sum of `length` bytes of a chain from `offset`, added to `total`."""
+    cdef uint32_t here
+    cdef bint odd = False
+    cdef uint32_t part
+    while length:
+        while offset >= packet.length:
+            offset -= packet.length
+            packet = packet.next
+        here = packet.length - offset
+        if here > length:
+            here = length
+        part = checksum_add(0, packet.data + offset, here)
+        if odd:  # RFC 1071, section 2 (B): a sum over swapped bytes is the swapped sum
+            part = (part & 0xFF) << 8 | part >> 8
+        total += part
+        odd = odd != ((here & 1) == 1)
+        length -= here
+        offset += here
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+cdef inline void pool_close(Pool *pool) noexcept nogil:
+    cdef uint32_t i
+    for i in range(pool.slab_count):
+        if pool.slabs[i].memory is not NULL:
+            release_table(pool.slabs[i].memory, <uint64_t>pool.slabs[i].packets * class_stride(pool.slabs[i].size_class))
+    free(pool.slabs)
+    pool.slabs = NULL
+    pool.slab_count = 0

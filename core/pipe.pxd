@@ -1,0 +1,324 @@
+# One direction of a link: queue, transmitter, wire, delay line.
+#
+# The transmitter takes the next packet at start = max(logical arrival, last departure);
+# departure = start + bits / bandwidth; arrival = departure + delay. The departure is exact: whole nanoseconds and a
+# carried remainder in 1/bandwidth nanoseconds. `bits` are those of the Ethernet frame without preamble, gap and checksum,
+# plus the overhead. The queue is what has not started service; it drops at the tail. A lost packet is lost on the wire, after the
+# transmitter, so it has used its bandwidth. Order holds: an arrival never comes before the one in front of it.
+#
+# With a drop-tail FIFO all of this is known when a packet comes in, so it is computed there: the delay line is one ring of
+# (packet, arrival), and only its head is an event of the receiving node. A change of bandwidth or delay computes what has not
+# started service again. On a change of bandwidth the carried remainder is rounded up to a whole nanosecond.
+
+from libc.stdint cimport UINT64_MAX, int32_t, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+
+from .heap cimport heap_push
+from .layout cimport CROSSING_LIMIT, Event, Node, Packet, Pipe, PipeEntry, Waiting, Worker
+from .packet cimport packet_release
+from .platform cimport is_likely, is_unlikely, must_resize
+from .schedule cimport TIMER_SOURCE, never, node_event, node_wake
+
+cdef enum:
+    NANOSECONDS = 1000000000
+    RING_START = 16
+
+
+cdef inline void pipe_grow(Pipe *pipe) noexcept nogil:
+    """Double the ring. Entries keep their index, which is taken modulo the capacity."""
+    cdef uint32_t capacity = pipe.capacity * 2 if pipe.capacity else RING_START
+    cdef PipeEntry *ring = <PipeEntry *>must_resize(NULL, capacity * sizeof(PipeEntry))
+    cdef Waiting *waiting = NULL
+    cdef uint32_t i = pipe.tail - pipe.capacity
+    if pipe.bandwidth_bps:
+        waiting = <Waiting *>must_resize(NULL, capacity * sizeof(Waiting))
+    while i != pipe.tail:
+        ring[i & (capacity - 1)] = pipe.ring[i & (pipe.capacity - 1)]
+        if waiting is not NULL:
+            waiting[i & (capacity - 1)] = pipe.waiting[i & (pipe.capacity - 1)]
+        i += 1
+    free(pipe.ring)
+    free(pipe.waiting)
+    pipe.ring = ring
+    pipe.waiting = waiting
+    pipe.capacity = capacity
+
+
+cdef inline void pipe_append(Worker *worker, Pipe *pipe, Packet *packet, int64_t arrival_ns) noexcept nogil:
+    """Put a packet at the end of the delay line; the receiving node hears of it if it is the first."""
+    cdef PipeEntry *entry
+    if is_unlikely(pipe.tail - pipe.head == pipe.capacity):
+        pipe_grow(pipe)
+    entry = &pipe.ring[pipe.tail & (pipe.capacity - 1)]
+    entry.packet = packet
+    entry.arrival_ns = arrival_ns
+    pipe.tail += 1
+    if not pipe.active:
+        pipe.active = 1
+        node_event(worker, pipe.receiver.node, arrival_ns, packet.crossings, pipe.receiver.port)
+
+
+cdef inline uint64_t random_next(uint64_t *state) noexcept nogil:
+    """SplitMix64 (Steele, Lea, Flood, 2014): one 64-bit draw from a stream that is its own counter."""
+    cdef uint64_t z
+    state[0] += <uint64_t>0x9E3779B97F4A7C15u
+    z = state[0]
+    z = (z ^ (z >> 30)) * <uint64_t>0xBF58476D1CE4E5B9u
+    z = (z ^ (z >> 27)) * <uint64_t>0x94D049BB133111EBu
+    return z ^ (z >> 31)
+
+
+cdef inline void transmit(Pipe *pipe, int64_t *time_ns, uint64_t *remainder, uint32_t length) noexcept nogil:
+    """Move an exact time on by the service time of a frame of `length` bytes."""
+    cdef uint64_t nanobits
+    if length != pipe.cached_length:
+        nanobits = (<uint64_t>length + pipe.overhead_bytes) * 8 * NANOSECONDS
+        pipe.cached_ns = nanobits // pipe.bandwidth_bps
+        pipe.cached_remainder = nanobits % pipe.bandwidth_bps
+        pipe.cached_length = length
+    time_ns[0] += pipe.cached_ns
+    remainder[0] += pipe.cached_remainder
+    if remainder[0] >= pipe.bandwidth_bps:
+        remainder[0] -= pipe.bandwidth_bps
+        time_ns[0] += 1
+
+
+cdef inline void pipe_serve_until(Pipe *pipe, int64_t time_ns) noexcept nogil:
+    """Take out of the queue what has started service by `time_ns`."""
+    cdef Waiting *first
+    while pipe.service != pipe.tail:
+        first = &pipe.waiting[pipe.service & (pipe.capacity - 1)]
+        if first.start_ns > time_ns:
+            break
+        pipe.queue_bytes -= first.length
+        pipe.service += 1
+
+
+cdef inline bint pipe_loses(Pipe *pipe) noexcept nogil:
+    if pipe.loss_threshold == 0:
+        return False
+    return random_next(&pipe.random_state) < pipe.loss_threshold or pipe.loss_threshold == UINT64_MAX
+
+
+cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t time_ns) noexcept nogil:
+    """Send a packet over a pipe that has something to compute."""
+    cdef uint32_t length = packet.total_length
+    cdef bint waits = False
+    cdef Waiting *place
+    cdef int64_t start_ns
+    cdef int64_t arrival_ns = time_ns
+    cdef uint64_t start_remainder = 0
+    if is_unlikely(not pipe.up):
+        pipe.down_drop_packets += 1
+        packet_release(&worker.pool, packet)
+        return
+    if pipe.bandwidth_bps:
+        pipe_serve_until(pipe, time_ns)
+        start_ns = time_ns
+        if pipe.departure_ns > time_ns or (pipe.departure_ns == time_ns and pipe.departure_remainder):
+            waits = True
+            start_ns = pipe.departure_ns
+            start_remainder = pipe.departure_remainder
+            if (
+                pipe.tail - pipe.service >= pipe.queue_limit_packets
+                or pipe.queue_bytes + length > pipe.queue_limit_bytes
+            ):
+                pipe.queue_drop_packets += 1
+                packet_release(&worker.pool, packet)
+                return
+        pipe.departure_ns = start_ns
+        pipe.departure_remainder = start_remainder
+        transmit(pipe, &pipe.departure_ns, &pipe.departure_remainder, length)
+        arrival_ns = pipe.departure_ns
+    arrival_ns += pipe.delay_ns
+    if arrival_ns < pipe.last_arrival_ns:
+        arrival_ns = pipe.last_arrival_ns
+    if pipe_loses(pipe):
+        pipe.loss_packets += 1
+        packet_release(&worker.pool, packet)
+        if not waits:
+            return
+        packet = NULL
+    elif arrival_ns > time_ns:
+        packet.crossings = 0
+    elif is_unlikely(worker.round >= CROSSING_LIMIT):
+        pipe.loop_drop_packets += 1
+        packet_release(&worker.pool, packet)
+        return
+    else:
+        packet.crossings = <unsigned short>(worker.round + 1)
+    pipe.last_arrival_ns = arrival_ns
+    if pipe.bandwidth_bps:
+        # A slot is free again when its packet has both arrived and started, whatever comes last.
+        if pipe.tail - pipe.service == pipe.capacity:
+            pipe_grow(pipe)
+        if pipe.tail - pipe.head == pipe.capacity:
+            pipe_grow(pipe)
+        if waits:
+            place = &pipe.waiting[pipe.tail & (pipe.capacity - 1)]
+            place.start_ns = start_ns + (start_remainder != 0)
+            place.remainder = start_remainder
+            place.length = length
+            pipe.queue_bytes += length
+        else:
+            pipe.service += 1
+    if packet is NULL:
+        pipe.ring[pipe.tail & (pipe.capacity - 1)].packet = NULL
+        pipe.ring[pipe.tail & (pipe.capacity - 1)].arrival_ns = arrival_ns
+        pipe.tail += 1
+    else:
+        pipe_append(worker, pipe, packet, arrival_ns)
+
+
+cdef inline void pipe_send(Worker *worker, Pipe *pipe, Packet *packet, int64_t time_ns) noexcept nogil:
+    """Hand a packet to the link at its logical time; the caller's claim goes with it."""
+    if is_likely(pipe.ideal):
+        if is_unlikely(worker.round >= CROSSING_LIMIT):
+            pipe.loop_drop_packets += 1
+            packet_release(&worker.pool, packet)
+            return
+        packet.crossings = <unsigned short>(worker.round + 1)
+        pipe_append(worker, pipe, packet, time_ns)
+    else:
+        pipe_shape(worker, pipe, packet, time_ns)
+
+
+cdef inline Packet *pipe_first(Pipe *pipe) noexcept nogil:
+    """The next packet to arrive, NULL where there is none; passes over what was lost."""
+    cdef Packet *packet
+    while pipe.head != pipe.tail:
+        packet = pipe.ring[pipe.head & (pipe.capacity - 1)].packet
+        if packet is not NULL:
+            return packet
+        pipe.head += 1
+    return NULL
+
+
+cdef inline void node_find_lookahead(Node *node) noexcept nogil:
+    """The least time that anything takes to reach the node: over the quickest pipe that leads to it."""
+    cdef int64_t least = never()
+    cdef int64_t quickest
+    cdef uint32_t i
+    cdef Pipe *pipe
+    for i in range(node.port_count):
+        pipe = node.ports[i].input
+        if pipe is NULL:
+            continue
+        quickest = pipe.delay_ns
+        if pipe.bandwidth_bps:
+            quickest += (pipe.overhead_bytes * <uint64_t>8 * NANOSECONDS) // pipe.bandwidth_bps
+        if quickest < least:
+            least = quickest
+    node.lookahead_ns = least
+
+
+cdef inline void node_find_events(Worker *worker, Node *node) noexcept nogil:
+    """Collect a node's events anew, after arrivals were changed or taken away; its timers stay."""
+    cdef uint32_t count = node.events.count
+    cdef uint32_t i
+    cdef Event event
+    cdef Event *events = <Event *>must_resize(NULL, (count + 1) * sizeof(Event))
+    cdef Pipe *pipe
+    cdef Packet *packet
+    for i in range(count):
+        events[i] = node.events.events[i]
+    node.events.count = 0
+    for i in range(count):
+        event = events[i]
+        if <uint32_t>event.order >= TIMER_SOURCE:
+            heap_push(&node.events, event.time_ns, event.order)
+    free(events)
+    for i in range(node.port_count):
+        pipe = node.ports[i].input
+        if pipe is NULL:
+            continue
+        packet = pipe_first(pipe)
+        pipe.active = packet is not NULL
+        if packet is not NULL:
+            heap_push(
+                &node.events,
+                pipe.ring[pipe.head & (pipe.capacity - 1)].arrival_ns,
+                <uint64_t>packet.crossings << 32 | i,
+            )
+    if node.events.count:
+        node_wake(
+            worker, node, node.events.events[0].time_ns, <uint32_t>(node.events.events[0].order >> 32)
+        )
+
+
+cdef inline void pipe_find_ideal(Pipe *pipe) noexcept nogil:
+    pipe.ideal = pipe.up and pipe.bandwidth_bps == 0 and pipe.delay_ns == 0 and pipe.loss_threshold == 0
+
+
+cdef inline void pipe_set_timing(
+    Worker *worker, Pipe *pipe, uint64_t bandwidth_bps, uint32_t overhead_bytes, int64_t delay_ns, int64_t now_ns
+) noexcept nogil:
+    """Change what decides departures and arrivals; it counts from the next packet that starts service."""
+    cdef uint64_t old_bandwidth_bps = pipe.bandwidth_bps
+    cdef int64_t arrival_ns = now_ns
+    cdef uint32_t i
+    cdef Waiting *place
+    cdef PipeEntry *entry
+    if old_bandwidth_bps:
+        pipe_serve_until(pipe, now_ns)
+    else:
+        pipe.service = pipe.tail
+    if pipe.service != pipe.tail:  # the transmitter's time is when the first that waits would have started
+        place = &pipe.waiting[pipe.service & (pipe.capacity - 1)]
+        pipe.departure_remainder = place.remainder
+        pipe.departure_ns = place.start_ns - (place.remainder != 0)
+    if bandwidth_bps != old_bandwidth_bps and pipe.departure_remainder:
+        pipe.departure_ns += 1
+        pipe.departure_remainder = 0
+    pipe.bandwidth_bps = bandwidth_bps
+    pipe.overhead_bytes = overhead_bytes
+    pipe.delay_ns = delay_ns
+    pipe.cached_length = 0xFFFFFFFFu
+    if bandwidth_bps and pipe.waiting is NULL and pipe.capacity:
+        pipe.waiting = <Waiting *>must_resize(NULL, pipe.capacity * sizeof(Waiting))
+    # What was lost may have left the head already and still takes its turn in the transmitter.
+    i = pipe.head if <int32_t>(pipe.service - pipe.head) > 0 else pipe.service
+    while i != pipe.tail:
+        entry = &pipe.ring[i & (pipe.capacity - 1)]
+        if <int32_t>(i - pipe.service) >= 0:
+            place = &pipe.waiting[i & (pipe.capacity - 1)]
+            place.start_ns = pipe.departure_ns + (pipe.departure_remainder != 0)
+            place.remainder = pipe.departure_remainder
+            if bandwidth_bps:
+                transmit(pipe, &pipe.departure_ns, &pipe.departure_remainder, place.length)
+            entry.arrival_ns = pipe.departure_ns + delay_ns
+            if entry.arrival_ns < arrival_ns:
+                entry.arrival_ns = arrival_ns
+            if entry.packet is not NULL:
+                entry.packet.crossings = 0
+                if entry.arrival_ns == worker.instant_ns:
+                    entry.packet.crossings = <unsigned short>(worker.round + 1)
+        arrival_ns = entry.arrival_ns
+        i += 1
+    pipe.last_arrival_ns = arrival_ns
+    if bandwidth_bps == 0:
+        pipe.service = pipe.tail
+        pipe.queue_bytes = 0
+    pipe_find_ideal(pipe)
+    node_find_lookahead(pipe.receiver.node)
+    node_find_events(worker, pipe.receiver.node)
+
+
+cdef inline void pipe_set_up(Worker *worker, Pipe *pipe, bint up, int64_t now_ns) noexcept nogil:
+    """Cut or restore the wire. What was queued or under way when it was cut is lost, and counted."""
+    cdef Packet *packet
+    if not up:
+        packet = pipe_first(pipe)
+        while packet is not NULL:
+            pipe.down_drop_packets += 1
+            packet_release(&worker.pool, packet)
+            pipe.head += 1
+            packet = pipe_first(pipe)
+        pipe.service = pipe.tail
+        pipe.queue_bytes = 0
+        pipe.departure_ns = now_ns
+        pipe.departure_remainder = 0
+        pipe.last_arrival_ns = now_ns
+        node_find_events(worker, pipe.receiver.node)
+    pipe.up = up
+    pipe_find_ideal(pipe)

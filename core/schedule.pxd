@@ -1,0 +1,80 @@
+# Who is next. A worker keeps its nodes in a heap by the next thing that each has to do, and a node keeps its own
+# events (heads of ingress pipes, timers) in a heap of its own, so that it can run ahead in vectors.
+#
+# Order is (time, round, source). A round is one step over undelayed links: what a node sends over one in round r of
+# an instant is handled in round r + 1 of that instant. Nodes of one round cannot see each other, so the order
+# among them does not matter, and any number of workers gives the same run.
+
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+
+from .heap cimport heap_push
+from .layout cimport DROP_REASON_COUNT, Node, Packet, Posted, Worker
+from .packet cimport packet_release
+from .platform cimport atomic_load32, atomic_store32, is_unlikely, must_resize, must_zero
+
+cdef enum:
+    TIMER_SOURCE = 0x80000000u      # after what arrives at the same time
+    TIMER_NEIGHBORS = 0x80000000u
+    TIMER_FLOWS = 0x80000001u       # plus the flow's index
+    POSTED_CAPACITY = 8192
+
+cdef inline int64_t never() noexcept nogil:
+    return INT64_MAX
+
+
+cdef inline void node_wake(Worker *worker, Node *node, int64_t time_ns, uint32_t round) noexcept nogil:
+    """See to it that a node gets its turn at (time, round), if it has none before."""
+    if time_ns > node.wake_ns or (time_ns == node.wake_ns and round >= node.wake_round):
+        return
+    node.wake_ns = time_ns
+    node.wake_round = round
+    if time_ns == worker.instant_ns and round == worker.round + 1:
+        if worker.ready_count == worker.ready_capacity:
+            worker.ready_capacity = worker.ready_capacity * 2 if worker.ready_capacity else 64
+            worker.ready = <Node **>must_resize(worker.ready, worker.ready_capacity * sizeof(void *))
+        worker.ready[worker.ready_count] = node
+        worker.ready_count += 1
+    else:
+        heap_push(&worker.events, time_ns, <uint64_t>round << 32 | node.index)
+
+
+cdef inline void node_event(Worker *worker, Node *node, int64_t time_ns, uint32_t round, uint32_t source) noexcept nogil:
+    heap_push(&node.events, time_ns, <uint64_t>round << 32 | source)
+    node_wake(worker, node, time_ns, round)
+
+
+cdef inline void node_timer(Worker *worker, Node *node, int64_t time_ns, uint32_t source) noexcept nogil:
+    """Let a timer of the node fire at `time_ns`, in the round of this instant or the first of a later one."""
+    cdef uint32_t round = 0
+    if time_ns <= worker.instant_ns:
+        time_ns = worker.instant_ns
+        round = worker.round
+    node_event(worker, node, time_ns, round, source)
+
+
+cdef inline void post(Worker *worker, int64_t time_ns, uint32_t kind, uint32_t index) noexcept nogil:
+    """Tell Python that something happened; never waits. What Python does not fetch in time is lost, and counted."""
+    cdef Posted *posted
+    if worker.posted_tail - atomic_load32(&worker.posted_head) == POSTED_CAPACITY:
+        worker.posted_lost += 1
+        return
+    posted = &worker.posted[worker.posted_tail % POSTED_CAPACITY]
+    posted.time_ns = time_ns
+    posted.kind = kind
+    posted.index = index
+    atomic_store32(&worker.posted_tail, worker.posted_tail + 1)
+
+
+cdef inline void drop(Worker *worker, Node *node, Packet *packet, uint32_t reason) noexcept nogil:
+    """Give a packet up and count why, at the node where it happened."""
+    if is_unlikely(node.drops is NULL):
+        node.drops = <uint64_t *>must_zero(DROP_REASON_COUNT * sizeof(uint64_t))
+    node.drops[reason] += 1
+    packet_release(&worker.pool, packet)
+
+
+cdef inline void count_drop(Node *node, uint32_t reason) noexcept nogil:
+    """Count a drop of something for which there is no packet (left)."""
+    if is_unlikely(node.drops is NULL):
+        node.drops = <uint64_t *>must_zero(DROP_REASON_COUNT * sizeof(uint64_t))
+    node.drops[reason] += 1

@@ -1,0 +1,363 @@
+# The worker: turns of nodes in the order of their events, and the loop that keeps to the host's clock.
+#
+# A node's turn takes what it may handle now, in the order (time, round, ingress port, sequence), in vectors. Where every pipe that leads
+# to it takes time, nothing unknown can arrive within the least of those times, so it runs ahead by that much.
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from .bridge cimport hub_vector, switch_vector
+from .clock cimport clock_now, clock_to_host
+from .flow cimport flow_timer
+from .heap cimport heap_pop, heap_replace_first, heap_second
+from .icmp cimport ICMP_UNREACHABLE, UNREACHABLE_HOST, icmp_error
+from .ip4_input cimport ether_input, ip4_local, ip4_router_vector
+from .layout cimport (
+    DROP_NEIGHBOR_UNREACHABLE, KIND_HOST, KIND_HUB, KIND_PORT, KIND_ROUTER, KIND_SWITCH, KIND_TAP, VECTOR_SIZE, Command, Event,
+    Interface, Node, Packet, Pipe, PipeEntry, Worker, sem_t,
+)
+from .neighbor cimport neighbor_timer
+from .packet cimport list_append, packet_release
+from .pipe cimport pipe_first
+from .platform cimport atomic_load32, atomic_store32, host_clock_ns, is_unlikely, prefetch
+from .schedule cimport TIMER_FLOWS, TIMER_NEIGHBORS, TIMER_SOURCE, drop, never, node_wake
+from .tap cimport tap_read, tap_vector
+
+cdef extern from *:
+    """
+    #ifndef MANYSTACK_WAITING
+    #define MANYSTACK_WAITING
+    #include <errno.h>
+    #include <sys/epoll.h>
+    #include <sys/eventfd.h>
+    #include <sys/timerfd.h>
+    #include <unistd.h>
+    static inline void drain_fd(int fd) { uint64_t count; ssize_t got = read(fd, &count, sizeof count); (void)got; }
+    static inline void signal_fd(int fd) { uint64_t one = 1; ssize_t put = write(fd, &one, sizeof one); (void)put; }
+    static inline int new_event_fd(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
+    static inline int new_timer_fd(void) { return timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC); }
+    static inline int new_epoll_fd(void) { return epoll_create1(EPOLL_CLOEXEC); }
+    static inline int watch_fd(int epoll_fd, int fd, uint64_t tag) {
+        struct epoll_event event = {.events = EPOLLIN, .data.u64 = tag};
+        return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event);
+    }
+    static inline void unwatch_fd(int epoll_fd, int fd) { epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL); }
+    static inline void set_timer_fd(int fd, int64_t host_ns) {
+        struct itimerspec when = {{0, 0}, {host_ns / 1000000000, host_ns % 1000000000}};
+        timerfd_settime(fd, TFD_TIMER_ABSTIME, &when, NULL);
+    }
+    /* The tags of the readable descriptors; waits if told to. */
+    static inline int wait_fds(int epoll_fd, uint64_t *tags, int count, int wait) {
+        struct epoll_event events[64];
+        int n = epoll_wait(epoll_fd, events, count < 64 ? count : 64, wait ? -1 : 0);
+        for (int i = 0; i < n; i++) tags[i] = events[i].data.u64;
+        return n < 0 ? 0 : n;
+    }
+    #endif
+    """
+    void drain_fd(int fd) noexcept nogil
+    void signal_fd(int fd) noexcept nogil
+    int new_event_fd() noexcept nogil
+    int new_timer_fd() noexcept nogil
+    int new_epoll_fd() noexcept nogil
+    int watch_fd(int epoll_fd, int fd, uint64_t tag) noexcept nogil
+    void unwatch_fd(int epoll_fd, int fd) noexcept nogil
+    void set_timer_fd(int fd, int64_t host_ns) noexcept nogil
+    int wait_fds(int epoll_fd, uint64_t *tags, int count, int wait) noexcept nogil
+
+cdef extern from "<semaphore.h>" nogil:
+    int sem_post(sem_t *semaphore)
+
+cdef enum:
+    TURN_PACKETS = 512             # after which a node that runs ahead lets others have theirs
+    FRAMES_KEPT = 1 << 20          # of a PORT, until Python takes them
+    SPIN_NS = 50000                # a sleep ends this much early, and the rest is spun: timers are late by tens of µs
+    TAG_WAKE = 0xFFFFFFFFu
+    TAG_TIMER = 0xFFFFFFFEu
+    READY_FDS = 64
+
+
+cdef inline void port_vector(Worker *worker, Node *node, Packet **vector, uint32_t count) noexcept nogil:
+    cdef uint32_t i
+    for i in range(count):
+        if node.discard_frames or node.frames.count >= FRAMES_KEPT:
+            packet_release(&worker.pool, vector[i])
+        else:
+            list_append(&node.frames, vector[i])
+
+
+cdef inline void host_vector(Worker *worker, Interface *interface, Packet **vector, uint32_t count) noexcept nogil:
+    cdef uint32_t i
+    for i in range(count):
+        ether_input(worker, interface, vector[i])
+
+
+cdef inline void node_input(Worker *worker, Interface *interface, Packet **vector, uint32_t count) noexcept nogil:
+    """Let a node handle a vector of frames that came by one interface."""
+    cdef uint8_t kind = interface.node.kind
+    worker.vectors += 1
+    if kind == KIND_ROUTER:
+        worker.hop_packets += count
+        ip4_router_vector(worker, interface, vector, count)
+    elif kind == KIND_SWITCH:
+        worker.hop_packets += count
+        switch_vector(worker, interface, vector, count)
+    elif kind == KIND_HUB:
+        worker.hop_packets += count
+        hub_vector(worker, interface, vector, count)
+    elif kind == KIND_HOST:
+        host_vector(worker, interface, vector, count)
+    elif kind == KIND_TAP:
+        tap_vector(worker, interface, vector, count)
+    else:
+        port_vector(worker, interface.node, vector, count)
+
+
+cdef inline void node_timer_fired(Worker *worker, Node *node, uint32_t source, int64_t time_ns) noexcept nogil:
+    cdef uint32_t i
+    cdef Packet *packet
+    if source == TIMER_NEIGHBORS:
+        neighbor_timer(worker, node, time_ns)
+        i = 0
+        while i < worker.undeliverable.count:
+            packet = worker.undeliverable.packets[i]
+            packet.time_ns = time_ns
+            icmp_error(worker, node, packet, ICMP_UNREACHABLE, UNREACHABLE_HOST, 0, time_ns)
+            drop(worker, node, packet, DROP_NEIGHBOR_UNREACHABLE)
+            i += 1
+        worker.undeliverable.count = 0
+    elif worker.flows[source - TIMER_FLOWS].node == node:  # else it was for a flow that had this place before
+        flow_timer(worker, &worker.flows[source - TIMER_FLOWS], time_ns)
+
+
+cdef inline void node_loopback(Worker *worker, Node *node) noexcept nogil:
+    """Deliver what the node has sent to itself, and what it sends to itself on that account."""
+    cdef uint32_t i = 0
+    while i < worker.loopback.count:
+        ip4_local(worker, node, NULL, worker.loopback.packets[i], False)
+        i += 1
+    worker.loopback.count = 0
+
+
+cdef inline uint32_t take_vector(Worker *worker, Node *node, Pipe *pipe, int64_t limit_ns, bint exact) noexcept nogil:
+    """Take from the pipe at the head of the node's events all that comes before anything else, and put it back by its new head."""
+    cdef Event *other = heap_second(&node.events)
+    cdef int64_t other_ns = never()
+    cdef bint before_other = True
+    cdef uint32_t count = 0
+    cdef uint32_t mask = pipe.capacity - 1
+    cdef uint32_t round = worker.round
+    cdef uint64_t bytes = 0
+    cdef PipeEntry *entry
+    cdef Packet *packet
+    if other is not NULL and not exact:
+        other_ns = other.time_ns
+        before_other = pipe.receiver.port < <uint32_t>other.order
+    while pipe.head != pipe.tail and count < VECTOR_SIZE:
+        entry = &pipe.ring[pipe.head & mask]
+        packet = entry.packet
+        prefetch(pipe.ring[(pipe.head + 6) & mask].packet)
+        if is_unlikely(packet is NULL):
+            pipe.head += 1
+            continue
+        if exact:
+            if entry.arrival_ns != limit_ns or packet.crossings != round:
+                break
+        elif count and (
+            entry.arrival_ns > limit_ns or entry.arrival_ns > other_ns or (entry.arrival_ns == other_ns and not before_other)
+        ):
+            break
+        packet.time_ns = entry.arrival_ns
+        bytes += packet.total_length
+        worker.vector[count] = packet
+        count += 1
+        pipe.head += 1
+    packet = pipe_first(pipe)
+    if packet is NULL:
+        pipe.active = 0
+        heap_pop(&node.events)
+    else:
+        heap_replace_first(
+            &node.events,
+            pipe.ring[pipe.head & mask].arrival_ns,
+            <uint64_t>packet.crossings << 32 | pipe.receiver.port,
+        )
+    pipe.receiver.rx_packets += count
+    pipe.receiver.rx_bytes += bytes
+    return count
+
+
+cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcept nogil:
+    """Handle what is due at a node at the worker's instant and round, and ahead of it as far as is safe."""
+    cdef bint exact = not worker.run_ahead or node.lookahead_ns <= 0
+    cdef int64_t limit_ns = worker.instant_ns
+    cdef uint64_t limit_order = <uint64_t>(worker.round + 1) << 32
+    cdef uint32_t left = TURN_PACKETS
+    cdef uint32_t source, count
+    cdef int64_t time_ns
+    cdef Event *event
+    cdef Pipe *pipe
+    if not exact:
+        limit_ns = until_ns
+        if node.lookahead_ns - 1 < until_ns - worker.instant_ns:
+            limit_ns = worker.instant_ns + node.lookahead_ns - 1
+    node.wake_ns = never()
+    while node.events.count and left:
+        event = node.events.events
+        time_ns = event.time_ns
+        if time_ns > limit_ns or (exact and time_ns == limit_ns and event.order >= limit_order):
+            break
+        source = <uint32_t>event.order
+        if source >= TIMER_SOURCE:
+            heap_pop(&node.events)
+            node_timer_fired(worker, node, source, time_ns)
+            left -= 1
+        else:
+            pipe = node.ports[source].input
+            count = take_vector(worker, node, pipe, limit_ns, exact)
+            if count == 0:
+                continue
+            node_input(worker, pipe.receiver, worker.vector, count)
+            left -= count if count < left else left
+        if worker.loopback.count:
+            node_loopback(worker, node)
+    if node.events.count:
+        node_wake(worker, node, node.events.events[0].time_ns, <uint32_t>(node.events.events[0].order >> 32))
+
+
+cdef inline Event *next_wake(Worker *worker) noexcept nogil:
+    """The first entry of the worker's events that is not stale; NULL where there is none."""
+    cdef Event *event
+    cdef Node *node
+    while worker.events.count:
+        event = worker.events.events
+        node = &worker.nodes[<uint32_t>event.order]
+        if node.wake_ns == event.time_ns and node.wake_round == <uint32_t>(event.order >> 32):
+            return event
+        heap_pop(&worker.events)
+    return NULL
+
+
+cdef inline int64_t next_event_ns(Worker *worker) noexcept nogil:
+    cdef Event *event
+    if worker.ready_count or worker.current_count:
+        return worker.instant_ns
+    event = next_wake(worker)
+    return event.time_ns if event is not NULL else never()
+
+
+cdef inline Node *next_node(Worker *worker, int64_t until_ns) noexcept nogil:
+    """Whose turn it is, with the worker's instant and round set to it; NULL where nothing is due by `until_ns`."""
+    cdef Event *event
+    cdef Node *node
+    cdef Node **swap
+    cdef uint32_t capacity
+    while True:
+        if worker.current_count:
+            worker.current_count -= 1
+            return worker.current[worker.current_count]
+        event = next_wake(worker)
+        if event is not NULL and event.time_ns == worker.instant_ns and <uint32_t>(event.order >> 32) == worker.round:
+            node = &worker.nodes[<uint32_t>event.order]
+            heap_pop(&worker.events)
+            return node
+        if worker.ready_count:
+            if worker.instant_ns > until_ns:
+                return NULL
+            swap = worker.current
+            capacity = worker.current_capacity
+            worker.current = worker.ready
+            worker.current_capacity = worker.ready_capacity
+            worker.current_count = worker.ready_count
+            worker.ready = swap
+            worker.ready_capacity = capacity
+            worker.ready_count = 0
+            worker.round += 1
+            continue
+        if event is NULL or event.time_ns > until_ns:
+            return NULL
+        worker.instant_ns = event.time_ns
+        worker.round = <uint32_t>(event.order >> 32)
+        node = &worker.nodes[<uint32_t>event.order]
+        heap_pop(&worker.events)
+        return node
+
+
+cdef inline bint worker_run(Worker *worker, int64_t until_ns, bint stop_on_event, int64_t host_limit_ns) noexcept nogil:
+    """Handle all that is due by `until_ns`. False: stopped before, at an event's instant or for the wall clock."""
+    cdef Node *node
+    cdef uint32_t posted = worker.posted_tail
+    cdef uint32_t turns = 0
+    cdef int64_t target_ns = until_ns
+    while True:
+        node = next_node(worker, target_ns)
+        if node is NULL:
+            return target_ns == until_ns
+        node_turn(worker, node, target_ns)
+        if stop_on_event and worker.posted_tail != posted:
+            target_ns = worker.instant_ns  # finish the instant, so that it is whole
+        turns += 1
+        if turns & 63 == 0:
+            if host_limit_ns and host_clock_ns() > host_limit_ns:
+                return False
+
+
+cdef inline void worker_enter(Worker *worker, int64_t now_ns) noexcept nogil:
+    """Make the worker's instant that of something from outside, which comes after all that was handled by then."""
+    if now_ns > worker.instant_ns:
+        worker.instant_ns = now_ns
+        worker.round = 0
+    elif next_event_ns(worker) > worker.instant_ns:
+        worker.round = 0
+
+
+cdef inline void mailbox_serve(Worker *worker) noexcept nogil:
+    """Carry out what the control thread has asked for."""
+    cdef Command *command
+    while worker.mailbox.head != atomic_load32(&worker.mailbox.tail):
+        command = worker.mailbox.slots[worker.mailbox.head & 63]
+        worker_enter(worker, clock_now(&worker.clock))
+        command.run(worker, command.argument)
+        atomic_store32(&worker.mailbox.head, worker.mailbox.head + 1)
+        sem_post(&command.done)
+
+
+cdef inline void worker_loop(Worker *worker) noexcept nogil:
+    """Keep to the host's clock until told to stop: handle what is due, read the devices, sleep until the next event."""
+    cdef uint64_t tags[READY_FDS]
+    cdef int64_t now_ns, next_ns
+    cdef int64_t armed_ns = -1
+    cdef int64_t wake_host_ns
+    cdef uint32_t posted = worker.posted_tail
+    cdef bint wait
+    cdef int ready, i
+    while not atomic_load32(&worker.stop_flag):
+        mailbox_serve(worker)
+        now_ns = clock_now(&worker.clock)
+        worker_run(worker, now_ns, False, 0)
+        if worker.posted_tail != posted:
+            posted = worker.posted_tail
+            signal_fd(worker.event_fd)
+        next_ns = next_event_ns(worker)
+        wait = True
+        if next_ns != never():
+            wake_host_ns = clock_to_host(&worker.clock, next_ns) - SPIN_NS
+            wait = wake_host_ns > host_clock_ns()
+            if wait and wake_host_ns != armed_ns:
+                set_timer_fd(worker.timer_fd, wake_host_ns)
+                armed_ns = wake_host_ns
+        elif armed_ns != -1:
+            set_timer_fd(worker.timer_fd, 0)
+            armed_ns = -1
+        ready = wait_fds(worker.epoll_fd, tags, READY_FDS, wait)
+        for i in range(ready):
+            if tags[i] == TAG_WAKE:
+                drain_fd(worker.wake_fd)
+            elif tags[i] == TAG_TIMER:
+                drain_fd(worker.timer_fd)
+                armed_ns = -1
+            else:
+                now_ns = clock_now(&worker.clock)
+                worker_enter(worker, now_ns)
+                tap_read(worker, &worker.nodes[tags[i]], now_ns)
+                if worker.nodes[tags[i]].tap_gone:
+                    unwatch_fd(worker.epoll_fd, worker.nodes[tags[i]].tap_fd)
