@@ -1,7 +1,7 @@
 """What a topology's parts must agree on: names, ends, addresses, devices, clock.
 
-Everything here works with the parts that could be read, so that one bad part does not hide what is wrong
-with the others. A node that could not be read stands in `nodes` as None: its name is known, nothing else is.
+Everything here works with what could be read, so that one mistake does not hide the others. A node of which
+nothing could be read stands in `nodes` as None: its name is known.
 """
 
 import re
@@ -40,7 +40,7 @@ def check_node(problems: Problems, name: str, node: Node) -> None:
             problems.add(f"{place}.routes[{number}].to", f"a route to {route.to} is there already")
         prefixes.add(route.to)
         if route.via is not None:
-            _check_gateway(problems, f"{place}.routes[{number}].via", node, route.via)
+            _check_gateway(problems, name, f"{place}.routes[{number}].via", route.via, node)
 
 
 def _placed_addresses(name: str, node: Node) -> Iterator[tuple[str, str, IPv4Interface]]:
@@ -57,11 +57,17 @@ def _placed_addresses(name: str, node: Node) -> Iterator[tuple[str, str, IPv4Int
             )
 
 
-def _check_gateway(problems: Problems, place: str, node: Node, via: IPv4Address) -> None:
+def _addresses_are_whole(problems: Problems, name: str) -> bool:
+    """Return whether all addresses of a node could be read: from one that is missing, nothing follows."""
+    place = f"{node_place(name)}."
+    return not any(error.place.startswith(place) and "addresses" in error.place for error in problems.errors)
+
+
+def _check_gateway(problems: Problems, name: str, place: str, via: IPv4Address, node: Node) -> None:
     addresses = [address for _, address in node.addressed()]
     if any(via == address.ip for address in addresses):
         problems.add(place, f"{via} is the node's own address")
-    elif not any(via in address.network for address in addresses):
+    elif not any(via in address.network for address in addresses) and _addresses_are_whole(problems, name):
         connected = ", ".join(str(address.network) for address in addresses[:8]) or "none"
         problems.add(place, f"{via} is on no subnet of the node (its subnets: {connected})")
 
@@ -79,7 +85,7 @@ def check_macs(problems: Problems, nodes: Nodes) -> None:
                 problems.add(place, f"{format_mac(interface.mac)} is there already, at {other}")
 
 
-def check_taps(problems: Problems, nodes: Nodes, time: TimeMode | None) -> None:
+def check_taps(problems: Problems, nodes: Nodes, time: TimeMode) -> None:
     """Check devices and clock of the taps: names are unique in a namespace, and real hosts need real time."""
     seen: dict[tuple[str | None, str], str] = {}
     for name, node in nodes.items():
@@ -89,7 +95,7 @@ def check_taps(problems: Problems, nodes: Nodes, time: TimeMode | None) -> None:
         other = seen.setdefault((node.namespace, node.device), name)
         if other != name:
             problems.add(f"{place}.device", f"{other} makes a device {node.device} in the same namespace")
-        if time is not None and time.kind == "virtual":
+        if time.kind == "virtual":
             problems.add(
                 f"{place}.kind",
                 "a tap cannot be in virtual time: what is behind it lives in real time (real or x10)",
@@ -201,7 +207,7 @@ def resolve_traffic(
         problems.add(f"{place}.from", _no_node(problems, nodes, traffic.from_))
     elif sender is not None and sender.kind not in STACK_KINDS:
         problems.add(f"{place}.from", f"a {sender.kind} sends nothing itself: name a host or a router")
-    elif sender is not None and next(sender.addressed(), None) is None:
+    elif sender and next(sender.addressed(), None) is None and _addresses_are_whole(problems, traffic.from_):
         problems.add(f"{place}.from", f"{traffic.from_} has no address to send from")
     if traffic.stop is not None and traffic.stop <= traffic.start:
         problems.add(f"{place}.stop", "must be later than start")
@@ -214,7 +220,8 @@ def resolve_traffic(
         first = next(receiver.addressed(), None)
         if first is not None:
             return first[1].ip
-        problems.add(f"{place}.to", f"{traffic.to} has no address")
+        if _addresses_are_whole(problems, traffic.to):
+            problems.add(f"{place}.to", f"{traffic.to} has no address")
     return None
 
 

@@ -38,9 +38,10 @@ _LONGEST_NUMBER: Final = 64
 
 
 class _Flawed(dict[str, Any]):
-    """A mapping whose keys had mistakes: those under text that came first, and what is wrong."""
+    """A mapping that was written with mistakes in its keys: what came first, and those mistakes."""
 
-    flaws: list[str]
+    doubled: list[str]
+    not_text: list[object]
 
 
 def format_of(path: Path) -> str:
@@ -96,19 +97,20 @@ def _failure(message: str) -> TopologyError:
 
 
 def _mapping(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
-    mapping = {}
-    flaws = []
+    mapping: dict[str, Any] = {}
+    doubled = []
+    not_text = []
     for key, value in pairs:
         if not isinstance(key, str):
-            flaws.append(f"the key {short(key)} is not text: put it in quotes")
+            not_text.append(key)
         elif key in mapping:
-            flaws.append(f"{short(key)} is there twice")
+            doubled.append(key)
         else:
             mapping[key] = value
-    if not flaws:
+    if not doubled and not not_text:
         return mapping
     flawed = _Flawed(mapping)
-    flawed.flaws = flaws
+    flawed.doubled, flawed.not_text = doubled, not_text
     return flawed
 
 
@@ -116,7 +118,8 @@ def _flaws(value: object, place: str, nesting: int = 0) -> Iterator[tuple[str, s
     if nesting > MAX_NESTING:
         raise _too_nested()
     if isinstance(value, _Flawed):
-        yield from ((place, flaw) for flaw in value.flaws)
+        yield from ((below(place, key), "is there twice") for key in value.doubled)
+        yield from ((place, f"the key {short(key)} is not text: put it in quotes") for key in value.not_text)
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for step, part in parts:
         if isinstance(part, dict | list):

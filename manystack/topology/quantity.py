@@ -136,9 +136,11 @@ def parse_queue(value: object) -> tuple[int | None, int | None]:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("must be a queue's limit, such as 100packets or 64KiB")
     text = str(value).strip()
+    if len(text) > _LONGEST_TEXT:
+        raise ValueError(f"{short(text)} is not a queue's limit: write one such as 100packets or 64KiB")
     if re.fullmatch(r"-?[0-9.]+", text):
-        raise ValueError(f"{short(text)} has no unit: write {short(text)}packets, or a size such as 64KiB")
-    packets = _PACKETS.fullmatch(text) if len(text) <= _LONGEST_TEXT else None
+        raise ValueError(f"{text} has no unit: write {text}packets, or a size such as 64KiB")
+    packets = _PACKETS.fullmatch(text)
     if packets is None and "packet" in text:
         raise ValueError(f"{short(text)} is not a queue's limit: write a whole number, such as 100packets")
     limit = int(packets[1]) if packets else _SIZE.parse(text)

@@ -100,12 +100,13 @@ Payload = Annotated[int, Field(ge=16, le=65507), BeforeValidator(parse_size)]
 class Header(Part):
     """The document itself; what it holds in nodes, links and traffic is read piece by piece."""
 
-    manystack: Annotated[int, BeforeValidator(_version)] = Field(description="write manystack: 1")
+    required: ClassVar = {"manystack": f"write manystack: {SCHEMA_VERSION}", "nodes": "write what there is"}
+    manystack: Annotated[int, BeforeValidator(_version)] = SCHEMA_VERSION
     name: NodeName = "network"
     time: Annotated[TimeMode, BeforeValidator(TimeMode.parse)] = TimeMode()
     seed: int = Field(default=0, ge=0, lt=2**64)
     routes: Literal["shortest"] | None = None
-    nodes: dict[Any, Any] = Field(description="write nodes: and what there is")
+    nodes: dict[str, Any] = Field(default_factory=dict)
     links: list[Any] = Field(default_factory=list)
     traffic: list[Any] = Field(default_factory=list)
 
@@ -212,13 +213,34 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def read_part(problems: Problems, model: type[M], written: object, place: str) -> M | None:
-    """Return a part of a document as a model; None, with all its mistakes noted, if it is not one."""
+    """Return a part of a document as a model, with all its mistakes noted.
+
+    What is wrong is left out, so that what else is wrong can be seen; None if nothing comes of the rest.
+    """
     try:
         return model.model_validate(written)
     except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            _note(problems, model, detail, place)
+        details = error.errors(include_url=False)
+    for detail in details:
+        _note(problems, model, detail, place)
+    try:
+        return model.model_validate(_without(written, [detail["loc"] for detail in details]))
+    except ValidationError:
         return None
+
+
+def _without(written: object, paths: list[tuple[int | str, ...]]) -> object:
+    """Return a mapping without what is at the paths. A list goes as a whole: places count its entries."""
+    if not isinstance(written, dict):
+        return written
+    below_key: dict[int | str, list[tuple[int | str, ...]]] = {}
+    for step, *rest in paths:
+        below_key.setdefault(step, []).append(tuple(rest))
+    kept = {key: value for key, value in written.items() if key not in below_key}
+    for key, rests in below_key.items():
+        if all(rests) and isinstance(written.get(str(key)), dict):
+            kept[key] = _without(written[key], rests)
+    return kept
 
 
 def read_kind(
@@ -282,7 +304,9 @@ def _note(problems: Problems, model: type[BaseModel], detail: "ErrorDetails", pl
     for step in detail["loc"]:
         if detail["type"] != "extra_forbidden" or step is not detail["loc"][-1]:
             model = getattr(model, "parts", {}).get(step, model)
-        place = below(place, step)
+        # pydantic's word for a key that is wrong itself.
+        if step != "[key]":
+            place = below(place, step)
     value = detail["input"]
     limits = detail.get("ctx", {})
     fields = {field.alias or name: field for name, field in model.model_fields.items()}

@@ -75,8 +75,11 @@ class Topology(Part):
 
     @classmethod
     def _parse(cls, document: object, problems: Problems) -> "Topology":
-        header = read_part(problems, Header, document, "")
-        known = document if isinstance(document, dict) else {}
+        header = read_part(problems, Header, document, "") or Header()
+        known = document if isinstance(document, dict) else dict.fromkeys(Header.required)
+        for key, hint in Header.required.items():
+            if key not in known:
+                problems.add(key, f"is missing: {hint}")
         nodes = {name: _read_node(problems, name, node) for name, node in _mapping(known, "nodes").items()}
         links = _read_links(problems, nodes, _list(known, "links"))
         traffic = [
@@ -84,11 +87,9 @@ class Topology(Part):
             for number, item in enumerate(_list(known, "traffic"))
         ]
         check_macs(problems, nodes)
-        check_taps(problems, nodes, header.time if header else _time_alone(known))
+        check_taps(problems, nodes, header.time)
         check_segments(problems, nodes, links)
         problems.check()
-        # Without a problem there is no part that could not be read.
-        assert header is not None
         return cls(
             name=header.name,
             time=header.time,
@@ -130,14 +131,6 @@ def _mapping(document: Document, key: str) -> Document:
 def _list(document: Document, key: str) -> list[Any]:
     value = document.get(key)
     return value if isinstance(value, list) else []
-
-
-def _time_alone(document: Document) -> TimeMode | None:
-    """Return the time mode of a document whose header has mistakes; None if it is one of them."""
-    try:
-        return TimeMode.parse(document.get("time", "real"))
-    except ValueError:
-        return None
 
 
 def _read_node(problems: Problems, name: str, document: object) -> Node | None:
