@@ -72,6 +72,15 @@ def decode(data: bytes, form: str, problems: Problems) -> object:
     return document
 
 
+def write_document(path: Path, document: Document, form: str | None = None) -> None:
+    """Write a document to a file, in the format of its suffix if none is given. Raises TopologyError."""
+    data = encode(document, form or format_of(path))
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise _failure(f"cannot write {path}: {error.strerror or error}") from None
+
+
 def encode(document: Document, form: str) -> bytes:
     """Return a document as "msgpack", "yaml" or "json"."""
     match form:

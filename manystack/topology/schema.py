@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Type
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from manystack.topology.errors import NOT_YET, Problems, TopologyError, below, short
+from manystack.topology.errors import NOT_YET, Problems, below, short
 from manystack.topology.model import (
     Address,
     Interface,
@@ -293,9 +293,8 @@ def pipe_parameters_from_text(texts: Mapping[str, str], base: PipeParameters) ->
     Keys and values are those of a link in a document. Raises TopologyError; the places are the keys.
     """
     problems = Problems()
-    written = read_part(problems, WrittenPipe, dict(texts), "")
-    if written is None:
-        raise TopologyError(problems.errors)
+    written = read_part(problems, WrittenPipe, dict(texts), "") or WrittenPipe()
+    problems.check()
     return pipe_parameters(written, base=base)
 
 
