@@ -79,7 +79,7 @@ def open_chain(routers: int, *, shaped: bool) -> Iterator[Chain]:
             source=source,
             sink_pipe=pipes[-1][0],
             frame=_udp_frame(_mac(0, 1), _address(0, 1), _address(routers, 2)),
-            step_ns=VECTOR * wire_ns if shaped else 0,
+            step_ns=VECTOR * wire_ns if shaped else 1,
             drain_ns=(routers + 1) * (3 * DELAY_NS + VECTOR * wire_ns) if shaped else 0,
         )
         # The sink asks for its router, which so learns of the sink (RFC 826). The neighbors within the chain
