@@ -370,11 +370,7 @@ class Engine:
         return bool(events)
 
     def _named(self, time_ns: int, kind: int, index: int) -> Event | None:
-        if kind == core.LINK_CHANGED:
-            for state in self.wiring.links:
-                if state.pipes[0] == index:
-                    return Event(time_ns, "link-up" if state.up else "link-down", " ".join(state.ends))
-        elif kind == core.FLOW_DONE:
+        if kind == core.FLOW_DONE:
             for number, flow in enumerate(self.wiring.flows):
                 if flow.flow == index:
                     traffic = flow.traffic

@@ -56,13 +56,16 @@ class NodeHandle:
         interval: str | int = "1s",
         timeout: str | int = "1s",
         size: str | int = 56,
+        ttl: int = 64,
     ) -> PingResult:
         """Send `count` echo requests with `size` bytes of data, and wait for the answers.
 
         Durations are text with a unit or ns; `timeout` counts from the last request. The destination is an
         address or a node. True if the destination answered at all.
         """
-        return self.engine.run_until_complete(self.async_ping(destination, count, interval, timeout, size))
+        return self.engine.run_until_complete(
+            self.async_ping(destination, count, interval, timeout, size, ttl)
+        )
 
     async def async_ping(
         self,
@@ -71,11 +74,12 @@ class NodeHandle:
         interval: str | int = "1s",
         timeout: str | int = "1s",
         size: str | int = 56,
+        ttl: int = 64,
     ) -> PingResult:
         """As ping(), for a coroutine on the engine's loop."""
         if count < 1:
             raise UsageError("count: must be at least 1")
-        with self.start_ping(destination, count, interval, timeout, size) as probe:
+        with self.start_ping(destination, count, interval, timeout, size, ttl) as probe:
             await probe.finish()
             return probe.result()
 
@@ -86,6 +90,7 @@ class NodeHandle:
         interval: str | int = "1s",
         timeout: str | int = "1s",
         size: str | int = 56,
+        ttl: int = 64,
     ) -> Probe:
         """Begin a ping whose answers a coroutine takes as they come; count 0: without end."""
         self._require_stack()
@@ -97,6 +102,7 @@ class NodeHandle:
             interval_ns=duration_ns(interval, "interval"),
             timeout_ns=duration_ns(timeout, "timeout"),
             data_bytes=size_bytes(size, "size"),
+            ttl=ttl,
         )
 
     def traceroute(
@@ -273,6 +279,7 @@ class LinkHandle:
             tap = self.engine.taps.get(end.split(".", 1)[0])
             if tap is not None:
                 tap.set_carrier(up)
+        self.engine.publish("link-up" if up else "link-down", " ".join(self._state.ends))
 
 
 def _prefix(text: str | IPv4Network) -> IPv4Network:

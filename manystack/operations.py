@@ -192,10 +192,11 @@ async def ping(
     interval: Name = "1s",
     timeout: Name = "1s",
     size: Name = "56B",
+    ttl: Annotated[int, Field(ge=1, le=255)] = 64,
 ) -> Any:
     """Echo requests from a node; each answer is an item. Cancelled, it gives the result so far."""
     engine: Engine = call.engine
-    with engine.node(node).start_ping(destination, count, interval, timeout, size) as probe:
+    with engine.node(node).start_ping(destination, count, interval, timeout, size, ttl) as probe:
         await call.send({"destination": str(probe.destination), "size_bytes": probe.size_bytes})
         try:
             async for reply in probe.answers():

@@ -22,6 +22,7 @@ UNREACHABLE_MARKS = {0: " !N", 1: " !H", 2: " !P", 4: " !F", 13: " !X"}
 @click.option("-c", "--count", type=click.IntRange(1, 1_000_000), help="Requests; default: until Ctrl-C.")
 @click.option("-i", "--interval", default="1s", show_default=True, help="Between requests: 100ms, 1s.")
 @click.option("-s", "--size", default="56B", show_default=True, help="Bytes of data in a request.")
+@click.option("-t", "--ttl", type=click.IntRange(1, 255), default=64, show_default=True)
 @click.option("-W", "--timeout", default="1s", show_default=True, help="For the answer to the last request.")
 @network_options
 def ping(
@@ -30,6 +31,7 @@ def ping(
     count: int | None,
     interval: str,
     size: str,
+    ttl: int,
     timeout: str,
     name: str | None,
     as_json: bool,
@@ -50,6 +52,7 @@ def ping(
             count=count,
             interval=interval,
             size=size,
+            ttl=ttl,
             timeout=timeout,
         )
     if as_json:
