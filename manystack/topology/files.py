@@ -237,7 +237,7 @@ class _YamlReader:
             raise _too_nested()
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event)
-        if event.tag not in (None, "!"):
+        if event.tag is not None:
             raise _yaml_failure(f"tag {short(event.tag)} has no meaning in a topology", event)
         before = self.values
         self.values += 1
