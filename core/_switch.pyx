@@ -292,11 +292,12 @@ cdef class Switch:
     def add_address(self, uint32_t interface_index, uint32_t address, uint32_t prefix_length):
         cdef Interface *interface = self._interface(interface_index)
         cdef Node *node = interface.node
-        cdef uint32_t mask = prefix_mask(prefix_length)
+        cdef uint32_t mask
         cdef int place
         self._must_not_run("add an address")
         if prefix_length > 32:
             raise ValueError(f"prefix length {prefix_length}: allowed are 0 to 32")
+        mask = prefix_mask(prefix_length)
         if node.kind != KIND_HOST and node.kind != KIND_ROUTER:
             raise ValueError("only hosts and routers have addresses")
         if not is_one_host(address):

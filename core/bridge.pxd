@@ -24,6 +24,10 @@ cdef inline int64_t mac_age_ns() noexcept nogil:
     return 300 * <int64_t>1000000000
 
 
+cdef inline int64_t mac_renew_interval_ns() noexcept nogil:
+    return 1000000000
+
+
 cdef inline MacEntry *mac_slot(Node *node, uint64_t mac) noexcept nogil:
     """The station's entry, or the free slot where it belongs."""
     cdef uint32_t slot = <uint32_t>((mac * <uint64_t>0x9E3779B97F4A7C15u) >> 32) & (node.mac_capacity - 1)
@@ -49,17 +53,19 @@ cdef inline void mac_table_renew(Node *node, int64_t time_ns) noexcept nogil:
         if old[i].mac and time_ns - old[i].seen_ns <= mac_age_ns():
             mac_slot(node, old[i].mac)[0] = old[i]
     node.mac_count = fresh
+    node.mac_renew_ns = time_ns + mac_renew_interval_ns()
     free(old)
 
 
 cdef inline void mac_learn(Node *node, uint64_t mac, uint32_t port, int64_t time_ns) noexcept nogil:
-    cdef MacEntry *entry
-    if (node.mac_count + 1) * 2 > node.mac_capacity:
-        mac_table_renew(node, time_ns)
-    entry = mac_slot(node, mac)
-    if entry.mac == 0:
+    cdef MacEntry *entry = mac_slot(node, mac) if node.mac_capacity else NULL
+    if entry is NULL or entry.mac == 0:
         if (node.mac_count + 1) * 2 > node.mac_capacity:
-            return  # full of fresh stations: this one's frames are flooded
+            if node.mac_capacity < MAC_TABLE_LIMIT or time_ns >= node.mac_renew_ns:
+                mac_table_renew(node, time_ns)
+            if (node.mac_count + 1) * 2 > node.mac_capacity:
+                return  # full of fresh stations: frames for this one are flooded
+            entry = mac_slot(node, mac)
         entry.mac = mac
         node.mac_count += 1
     entry.port = port

@@ -13,7 +13,7 @@ from .ip4_output cimport (
 from .layout cimport (
     DROP_ICMP_CHECKSUM, DROP_ICMP_RATE_LIMITED, DROP_POOL_EMPTY, Node, Packet, Worker,
 )
-from .packet cimport packet_checksum, packet_new, packet_own_header, packet_release, packet_slice
+from .packet cimport packet_checksum, packet_copy_bytes, packet_new, packet_own_header, packet_release, packet_slice
 from .platform cimport get16, get32, put16, put32
 from .schedule cimport count_drop, drop
 
@@ -66,15 +66,17 @@ cdef inline bint icmp_may_answer(Packet *packet) noexcept nogil:
     """RFC 1812, section 4.3.2.7; the packet's IP header is known to be good."""
     cdef uint8_t *ip = packet.data + ETHER_HEADER
     cdef uint32_t header_length = (ip[0] & 15) * 4
+    cdef uint8_t icmp_type
     if packet.input_interface and packet.data[0] & MAC_GROUP_BIT:
         return False
     if not is_one_host(get32(ip + 12)) or not is_one_host(get32(ip + 16)) or get16(ip + 6) & IP_OFFSET_MASK:
         return False
     if ip[9] != IP_PROTOCOL_ICMP:
         return True
-    if packet.length <= ETHER_HEADER + header_length:
+    if packet.total_length <= ETHER_HEADER + header_length:
         return False
-    return not icmp_is_error(ip[header_length])
+    packet_copy_bytes(packet, ETHER_HEADER + header_length, &icmp_type, 1)  # a fragment has it in a further segment
+    return not icmp_is_error(icmp_type)
 
 
 cdef inline void icmp_error(

@@ -118,7 +118,7 @@ cdef inline void ip4_fragment(Worker *worker, Node *node, Neighbor *neighbor, Pa
             count_drop(node, DROP_POOL_EMPTY)
             break
         header = fragment.data + ETHER_HEADER
-        packet_copy_bytes(packet, ETHER_HEADER, header, header_length)
+        packet_copy_bytes(packet, 0, fragment.data, ETHER_HEADER + header_length)
         flags = flags_and_offset & IP_MORE_FRAGMENTS
         if done + here < payload:
             flags = IP_MORE_FRAGMENTS

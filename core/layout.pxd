@@ -334,6 +334,7 @@ cdef struct Node:
     uint32_t icmp_tokens
     uint32_t mac_count
     uint32_t mac_capacity
+    int64_t mac_renew_ns           # a full table of MAC addresses is not gone through again before
     int tap_fd
     MacEntry *macs
     Flow *flows

@@ -100,6 +100,10 @@ cdef inline bint pipe_loses(Pipe *pipe) noexcept nogil:
     return random_next(&pipe.random_state) < pipe.loss_threshold or pipe.loss_threshold == UINT64_MAX
 
 
+cdef inline void pipe_find_ideal(Pipe *pipe) noexcept nogil:
+    pipe.ideal = pipe.up and pipe.bandwidth_bps == 0 and pipe.delay_ns == 0 and pipe.loss_threshold == 0
+
+
 cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t time_ns) noexcept nogil:
     """Send a packet over a pipe that has something to compute."""
     cdef uint32_t length = packet.total_length
@@ -130,6 +134,8 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
         pipe.departure_remainder = start_remainder
         transmit(pipe, &pipe.departure_ns, &pipe.departure_remainder, length)
         arrival_ns = pipe.departure_ns
+    elif pipe.delay_ns == 0 and time_ns > pipe.last_arrival_ns:
+        pipe_find_ideal(pipe)
     arrival_ns += pipe.delay_ns
     if arrival_ns < pipe.last_arrival_ns:
         arrival_ns = pipe.last_arrival_ns
@@ -246,10 +252,6 @@ cdef inline void node_find_events(Worker *worker, Node *node) noexcept nogil:
         )
 
 
-cdef inline void pipe_find_ideal(Pipe *pipe) noexcept nogil:
-    pipe.ideal = pipe.up and pipe.bandwidth_bps == 0 and pipe.delay_ns == 0 and pipe.loss_threshold == 0
-
-
 cdef inline void pipe_set_timing(
     Worker *worker, Pipe *pipe, uint64_t bandwidth_bps, uint32_t overhead_bytes, int64_t delay_ns, int64_t now_ns
 ) noexcept nogil:
@@ -300,6 +302,8 @@ cdef inline void pipe_set_timing(
         pipe.service = pipe.tail
         pipe.queue_bytes = 0
     pipe_find_ideal(pipe)
+    if pipe.head != pipe.tail:
+        pipe.ideal = 0  # what comes next must not overtake what is under way: pipe_shape() sees to that
     node_find_lookahead(pipe.receiver.node)
     node_find_events(worker, pipe.receiver.node)
 

@@ -160,7 +160,7 @@ cdef inline uint32_t take_vector(Worker *worker, Node *node, Pipe *pipe, int64_t
             pipe.head += 1
             continue
         if exact:
-            if entry.arrival_ns != limit_ns or packet.crossings != round:
+            if entry.arrival_ns > limit_ns or (entry.arrival_ns == limit_ns and packet.crossings > round):
                 break
         elif count and (
             entry.arrival_ns > limit_ns or entry.arrival_ns > other_ns or (entry.arrival_ns == other_ns and not before_other)
