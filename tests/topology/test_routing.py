@@ -105,9 +105,9 @@ def random_document(seed: int, overlapping: bool) -> dict[str, Any]:
     nodes: dict[str, Any] = {}
     for name in names:
         kind = {"r": "router", "h": "host", "t": "tap"}[name[0]]
-        nodes[name] = {"kind": kind} | (
-            {"device": name, "addresses": []} if kind == "tap" else {"interfaces": {}}
-        )
+        nodes[name] = {"kind": kind, "interfaces": {}}
+        if kind == "tap":
+            nodes[name] = {"kind": kind, "device": name, "addresses": []}
     links: list[dict[str, Any]] = []
     networks_of: dict[str, list[IPv4Network]] = {name: [] for name in names}
     linked_taps = set()
