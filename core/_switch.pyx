@@ -82,6 +82,7 @@ cdef enum:
     FLOW_LIMIT = 1 << 14
     FIRST_UDP_PORT = 49152
     UDP_STAMP_BYTES = 16
+    LONGEST_NS = 1000000000000000
     RUN_SLICE_NS = 50000000        # of real time between two looks at Python's signals
 
 ctypedef void (*operation_function)(Worker *worker, void *argument) noexcept nogil
@@ -94,6 +95,7 @@ cdef class Switch:
     cdef uint32_t node_count
     cdef uint32_t interface_count
     cdef uint32_t pipe_count
+    cdef uint32_t next_flow
     cdef bint real_time
     cdef bint announced
     cdef int64_t dilation
@@ -376,7 +378,7 @@ cdef class Switch:
         operation.pipe = self._pipe(pipe)
         if not 0.0 <= loss <= 1.0:
             raise ValueError(f"loss {loss}: allowed are 0 to 1")
-        if not 0 <= delay_ns <= 1000000000000000:
+        if not 0 <= delay_ns <= LONGEST_NS:
             raise ValueError(f"delay {delay_ns} ns: allowed are 0 to 1,000,000 s")
         if bandwidth_bps > 1000000000000 or (0 < bandwidth_bps < 100):
             raise ValueError(f"bandwidth {bandwidth_bps} bit/s: allowed are 100 to 10^12, or 0 for no limit")
@@ -489,17 +491,24 @@ cdef class Switch:
 
     # Flows -----------------------------------------------------------------------------------------------------------
 
-    cdef Flow *_new_flow(self, uint32_t node_index, uint32_t destination, int64_t start_ns, int64_t stop_ns) except NULL:
+    cdef Flow *_new_flow(
+        self, Operation *operation, uint32_t node_index, uint32_t destination, int64_t start_ns, int64_t stop_ns
+    ) except NULL:
+        """Reserve a place for a flow, and give what it will be, to be filled in: the worker copies it to its place."""
         cdef Node *node = self._node(node_index)
-        cdef Flow *flow
-        cdef uint32_t index
+        cdef Flow *flow = &operation.flow_copy
+        cdef uint32_t index, k
         if node.kind != KIND_HOST and node.kind != KIND_ROUTER:
             raise ValueError("only hosts and routers send traffic of their own")
         if not is_one_host(destination):
             raise ValueError("traffic goes to the address of one host")
-        for index in range(FLOW_LIMIT):
-            flow = &self.worker.flows[index]
-            if not flow.used:
+        # A place is used again as late as can be, so that nothing that is still under way is taken for the new flow's.
+        for k in range(FLOW_LIMIT):
+            index = (self.next_flow + k) % FLOW_LIMIT
+            if not self.worker.flows[index].used:
+                self.next_flow = index + 1
+                self.worker.flows[index].used = 1
+                operation.flow = &self.worker.flows[index]
                 memset(flow, 0, sizeof(Flow))
                 flow.used = 1
                 flow.index = index
@@ -520,9 +529,11 @@ cdef class Switch:
     ):
         cdef Operation operation
         cdef Flow *flow
+        if interval_ns > LONGEST_NS or timeout_ns > LONGEST_NS:
+            raise ValueError("a ping's interval and timeout are at most 1,000,000 s")
         if interval_ns < 1 or size_bytes > 65507 or not 1 <= ttl <= 255 or timeout_ns < 1 or probes_per_ttl > 100:
             raise ValueError("a ping has an interval and a timeout above 0, at most 65507 bytes, a TTL of 1 to 255")
-        flow = self._new_flow(node, destination, start_ns, stop_ns)
+        flow = self._new_flow(&operation, node, destination, start_ns, stop_ns)
         flow.kind = FLOW_PING
         flow.identifier = <uint32_t>(flow.index + 1) & 0xFFFF
         flow.size_bytes = size_bytes
@@ -532,7 +543,6 @@ cdef class Switch:
         flow.ttl = <uint8_t>ttl
         flow.probes_per_ttl = probes_per_ttl
         flow.keep_replies = keep_replies
-        operation.flow = flow
         self._call(do_start_flow, &operation)
         return flow.index
 
@@ -550,7 +560,7 @@ cdef class Switch:
             raise ValueError(f"size {size_bytes} bytes: allowed are {UDP_STAMP_BYTES} to 65507 (a stamp takes the first)")
         if sink is not None:
             sink_node = self._node(sink)
-        flow = self._new_flow(node, destination, start_ns, stop_ns)
+        flow = self._new_flow(&operation, node, destination, start_ns, stop_ns)
         flow.kind = FLOW_UDP
         flow.identifier = <uint32_t>(FIRST_UDP_PORT + flow.index) & 0xFFFF
         flow.sink = sink_node
@@ -559,7 +569,6 @@ cdef class Switch:
         flow.interval_ns = nanobits // rate_bps
         flow.interval_remainder = nanobits % rate_bps
         flow.timeout_ns = 1000000000
-        operation.flow = flow
         self._call(do_start_flow, &operation)
         return flow.index
 

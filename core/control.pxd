@@ -1,11 +1,11 @@
 # What Python may ask of a worker. Each operation runs on the worker's thread between two vectors (inline where there is none),
-# reads and writes one Operation, and never touches Python. Lists come back as copies that the caller frees.
+# reads and writes one Operation, and never touches Python; its time is the worker's instant (see worker_enter()).
+# Lists come back as copies that the caller frees.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
-from .clock cimport clock_now
 from .flow cimport flow_start
 from .layout cimport (
     DROP_REASON_COUNT, POSTED_LINK_CHANGED, ROUTE_CONNECTED, ROUTE_LOCAL, Flow, Interface, MacEntry, Neighbor, Node, Packet,
@@ -58,9 +58,9 @@ cdef inline void do_set_pipe(Worker *worker, void *argument) noexcept nogil:
     pipe.queue_limit_packets = operation.queue_limit_packets
     pipe.queue_limit_bytes = operation.queue_limit_bytes
     pipe_set_timing(
-        worker, pipe, operation.bandwidth_bps, operation.overhead_bytes, operation.delay_ns, clock_now(&worker.clock)
+        worker, pipe, operation.bandwidth_bps, operation.overhead_bytes, operation.delay_ns, worker.instant_ns
     )
-    post(worker, clock_now(&worker.clock), POSTED_LINK_CHANGED, pipe.index)
+    post(worker, worker.instant_ns, POSTED_LINK_CHANGED, pipe.index)
 
 
 cdef inline void announce(Worker *worker, Interface *interface, int64_t now_ns) noexcept nogil:
@@ -70,12 +70,12 @@ cdef inline void announce(Worker *worker, Interface *interface, int64_t now_ns) 
 
 
 cdef inline void do_announce(Worker *worker, void *argument) noexcept nogil:
-    announce(worker, (<Operation *>argument).interface, clock_now(&worker.clock))
+    announce(worker, (<Operation *>argument).interface, worker.instant_ns)
 
 
 cdef inline void do_set_link_up(Worker *worker, void *argument) noexcept nogil:
     cdef Operation *operation = <Operation *>argument
-    cdef int64_t now_ns = clock_now(&worker.clock)
+    cdef int64_t now_ns = worker.instant_ns
     pipe_set_up(worker, operation.pipe, operation.up, now_ns)
     pipe_set_up(worker, operation.pipe.reverse, operation.up, now_ns)
     if operation.up:
@@ -167,7 +167,7 @@ cdef inline void do_copy_pipe(Worker *worker, void *argument) noexcept nogil:
     cdef Pipe *pipe = operation.pipe
     cdef uint32_t i = pipe.head
     if pipe.bandwidth_bps:
-        pipe_serve_until(pipe, clock_now(&worker.clock))
+        pipe_serve_until(pipe, worker.instant_ns)
     operation.in_flight = 0
     while i != pipe.tail:
         operation.in_flight += pipe.ring[i & (pipe.capacity - 1)].packet is not NULL
@@ -188,12 +188,15 @@ cdef inline void do_copy_worker(Worker *worker, void *argument) noexcept nogil:
 
 cdef inline void do_start_flow(Worker *worker, void *argument) noexcept nogil:
     cdef Flow *flow = (<Operation *>argument).flow
+    flow[0] = (<Operation *>argument).flow_copy
     flow.next = flow.node.flows
     flow.node.flows = flow
     if flow.sink is not NULL:
         flow.next_sink = flow.sink.sinks
         flow.sink.sinks = flow
-    flow_start(worker, flow, clock_now(&worker.clock))
+        flow.node.flows_in_step += 1
+        flow.sink.flows_in_step += 1
+    flow_start(worker, flow, worker.instant_ns)
 
 
 cdef inline void do_stop_flow(Worker *worker, void *argument) noexcept nogil:
@@ -215,6 +218,8 @@ cdef inline void do_remove_flow(Worker *worker, void *argument) noexcept nogil:
             link = &link[0].next_sink
         if link[0] is not NULL:
             link[0] = flow.next_sink
+        flow.node.flows_in_step -= 1
+        flow.sink.flows_in_step -= 1
     free(flow.samples)
     free(flow.replies)
     memset(flow, 0, sizeof(Flow))
@@ -241,7 +246,7 @@ cdef inline void do_inject(Worker *worker, void *argument) noexcept nogil:
     """Send copies of a frame from a PORT; row_count says how many there was memory for."""
     cdef Operation *operation = <Operation *>argument
     cdef Packet *packet
-    cdef int64_t now_ns = clock_now(&worker.clock)
+    cdef int64_t now_ns = worker.instant_ns
     operation.row_count = 0
     while operation.row_count < operation.repeat:
         packet = packet_new(&worker.pool, operation.frame_length)

@@ -97,6 +97,7 @@ cdef inline void flow_arm(Worker *worker, Flow *flow, int64_t now_ns) noexcept n
 cdef inline void flow_start(Worker *worker, Flow *flow, int64_t now_ns) noexcept nogil:
     flow.due_ns = flow.start_ns if flow.start_ns > now_ns else now_ns
     flow_arm(worker, flow, now_ns)
+    flow_check_done(worker, flow, now_ns)
 
 
 cdef inline Packet *flow_packet(Worker *worker, Flow *flow, uint32_t header_length) noexcept nogil:

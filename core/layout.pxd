@@ -339,6 +339,7 @@ cdef struct Node:
     MacEntry *macs
     Flow *flows
     Flow *sinks
+    uint32_t flows_in_step         # UDP flows whose other end is another node of the engine: it does not run ahead
     uint64_t *drops                # by reason, on first use
     PacketList frames              # PORT: what arrived, for Python
     uint8_t discard_frames

@@ -100,6 +100,17 @@ cdef inline bint pipe_loses(Pipe *pipe) noexcept nogil:
     return random_next(&pipe.random_state) < pipe.loss_threshold or pipe.loss_threshold == UINT64_MAX
 
 
+cdef inline Packet *pipe_first(Pipe *pipe) noexcept nogil:
+    """The next packet to arrive, NULL where there is none; passes over what was lost."""
+    cdef Packet *packet
+    while pipe.head != pipe.tail:
+        packet = pipe.ring[pipe.head & (pipe.capacity - 1)].packet
+        if packet is not NULL:
+            return packet
+        pipe.head += 1
+    return NULL
+
+
 cdef inline void pipe_find_ideal(Pipe *pipe) noexcept nogil:
     pipe.ideal = pipe.up and pipe.bandwidth_bps == 0 and pipe.delay_ns == 0 and pipe.loss_threshold == 0
 
@@ -153,13 +164,16 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
         return
     else:
         packet.crossings = <unsigned short>(worker.round + 1)
-    pipe.last_arrival_ns = arrival_ns
+    if packet is not NULL:
+        pipe.last_arrival_ns = arrival_ns
     if pipe.bandwidth_bps:
         # A slot is free again when its packet has both arrived and started, whatever comes last.
         if pipe.tail - pipe.service == pipe.capacity:
             pipe_grow(pipe)
         if pipe.tail - pipe.head == pipe.capacity:
-            pipe_grow(pipe)
+            pipe_first(pipe)  # where all is lost, nothing else takes the lost ones out of the line
+            if pipe.tail - pipe.head == pipe.capacity:
+                pipe_grow(pipe)
         if waits:
             place = &pipe.waiting[pipe.tail & (pipe.capacity - 1)]
             place.start_ns = start_ns + (start_remainder != 0)
@@ -187,17 +201,6 @@ cdef inline void pipe_send(Worker *worker, Pipe *pipe, Packet *packet, int64_t t
         pipe_append(worker, pipe, packet, time_ns)
     else:
         pipe_shape(worker, pipe, packet, time_ns)
-
-
-cdef inline Packet *pipe_first(Pipe *pipe) noexcept nogil:
-    """The next packet to arrive, NULL where there is none; passes over what was lost."""
-    cdef Packet *packet
-    while pipe.head != pipe.tail:
-        packet = pipe.ring[pipe.head & (pipe.capacity - 1)].packet
-        if packet is not NULL:
-            return packet
-        pipe.head += 1
-    return NULL
 
 
 cdef inline void node_find_lookahead(Node *node) noexcept nogil:
@@ -259,6 +262,7 @@ cdef inline void pipe_set_timing(
     cdef uint64_t old_bandwidth_bps = pipe.bandwidth_bps
     cdef int64_t arrival_ns = now_ns
     cdef uint32_t i
+    cdef bint under_way
     cdef Waiting *place
     cdef PipeEntry *entry
     if old_bandwidth_bps:
@@ -278,24 +282,27 @@ cdef inline void pipe_set_timing(
     pipe.cached_length = 0xFFFFFFFFu
     if bandwidth_bps and pipe.waiting is NULL and pipe.capacity:
         pipe.waiting = <Waiting *>must_resize(NULL, pipe.capacity * sizeof(Waiting))
-    # What was lost may have left the head already and still takes its turn in the transmitter.
+    # What was lost may have left the line already and still takes its turn in the transmitter. So does, on a very quick pipe, what
+    # has arrived at the whole nanosecond before its exact start.
     i = pipe.head if <int32_t>(pipe.service - pipe.head) > 0 else pipe.service
     while i != pipe.tail:
         entry = &pipe.ring[i & (pipe.capacity - 1)]
+        under_way = <int32_t>(i - pipe.head) >= 0 and entry.packet is not NULL
         if <int32_t>(i - pipe.service) >= 0:
             place = &pipe.waiting[i & (pipe.capacity - 1)]
             place.start_ns = pipe.departure_ns + (pipe.departure_remainder != 0)
             place.remainder = pipe.departure_remainder
             if bandwidth_bps:
                 transmit(pipe, &pipe.departure_ns, &pipe.departure_remainder, place.length)
-            entry.arrival_ns = pipe.departure_ns + delay_ns
-            if entry.arrival_ns < arrival_ns:
-                entry.arrival_ns = arrival_ns
-            if entry.packet is not NULL:
+            if under_way:
+                entry.arrival_ns = pipe.departure_ns + delay_ns
+                if entry.arrival_ns < arrival_ns:
+                    entry.arrival_ns = arrival_ns
                 entry.packet.crossings = 0
                 if entry.arrival_ns == worker.instant_ns:
                     entry.packet.crossings = <unsigned short>(worker.round + 1)
-        arrival_ns = entry.arrival_ns
+        if under_way:
+            arrival_ns = entry.arrival_ns
         i += 1
     pipe.last_arrival_ns = arrival_ns
     if bandwidth_bps == 0:
@@ -311,6 +318,8 @@ cdef inline void pipe_set_timing(
 cdef inline void pipe_set_up(Worker *worker, Pipe *pipe, bint up, int64_t now_ns) noexcept nogil:
     """Cut or restore the wire. What was queued or under way when it was cut is lost, and counted."""
     cdef Packet *packet
+    if pipe.up == up:
+        return
     if not up:
         packet = pipe_first(pipe)
         while packet is not NULL:

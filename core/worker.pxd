@@ -1,7 +1,8 @@
 # The worker: turns of nodes in the order of their events, and the loop that keeps to the host's clock.
 #
 # A node's turn takes what it may handle now, in the order (time, round, ingress port, sequence), in vectors. Where every pipe that leads
-# to it takes time, nothing unknown can arrive within the least of those times, so it runs ahead by that much.
+# to it takes time, nothing unknown can arrive within the least of those times, so it runs ahead by that much. The two ends of a UDP
+# flow know of each other without a packet between them, so they keep in step.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
@@ -188,7 +189,7 @@ cdef inline uint32_t take_vector(Worker *worker, Node *node, Pipe *pipe, int64_t
 
 cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcept nogil:
     """Handle what is due at a node at the worker's instant and round, and ahead of it as far as is safe."""
-    cdef bint exact = not worker.run_ahead or node.lookahead_ns <= 0
+    cdef bint exact = not worker.run_ahead or node.lookahead_ns <= 0 or node.flows_in_step or worker.round
     cdef int64_t limit_ns = worker.instant_ns
     cdef uint64_t limit_order = <uint64_t>(worker.round + 1) << 32
     cdef uint32_t left = TURN_PACKETS
@@ -311,11 +312,14 @@ cdef inline void worker_enter(Worker *worker, int64_t now_ns) noexcept nogil:
 
 
 cdef inline void mailbox_serve(Worker *worker) noexcept nogil:
-    """Carry out what the control thread has asked for."""
+    """Carry out what the control thread has asked for, after all that comes before it."""
     cdef Command *command
+    cdef int64_t now_ns
     while worker.mailbox.head != atomic_load32(&worker.mailbox.tail):
         command = worker.mailbox.slots[worker.mailbox.head & 63]
-        worker_enter(worker, clock_now(&worker.clock))
+        now_ns = clock_now(&worker.clock)
+        worker_run(worker, now_ns, False, 0)
+        worker_enter(worker, now_ns)
         command.run(worker, command.argument)
         atomic_store32(&worker.mailbox.head, worker.mailbox.head + 1)
         sem_post(&command.done)
@@ -327,7 +331,7 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
     cdef int64_t now_ns, next_ns
     cdef int64_t armed_ns = -1
     cdef int64_t wake_host_ns
-    cdef uint32_t posted = worker.posted_tail
+    cdef uint32_t posted = atomic_load32(&worker.posted_head)
     cdef bint wait
     cdef int ready, i
     while not atomic_load32(&worker.stop_flag):
@@ -357,6 +361,7 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
                 armed_ns = -1
             else:
                 now_ns = clock_now(&worker.clock)
+                worker_run(worker, now_ns, False, 0)
                 worker_enter(worker, now_ns)
                 tap_read(worker, &worker.nodes[tags[i]], now_ns)
                 if worker.nodes[tags[i]].tap_gone:
