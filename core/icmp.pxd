@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
 from .ether cimport ETHER_HEADER, MAC_GROUP_BIT
 from .ip4_output cimport (
-    IP_DEFAULT_TTL, IP_HEADER, IP_OFFSET_MASK, IP_PROTOCOL_ICMP, ip4_output, ip4_source, ip4_write_checksum, ip4_write_header,
+    IP_HEADER, IP_OFFSET_MASK, IP_PROTOCOL_ICMP, ip4_output, ip4_source, ip4_write_checksum, ip4_write_header,
 )
 from .layout cimport (
     DROP_ICMP_CHECKSUM, DROP_ICMP_RATE_LIMITED, DROP_POOL_EMPTY, Node, Packet, Worker,
@@ -19,6 +19,7 @@ from .schedule cimport count_drop, drop
 
 cdef enum:
     ICMP_HEADER = 8
+    ICMP_TTL = 255                 # of what answers somebody: the way back may be longer than the way there
     ICMP_QUOTE = 576 - 20 - 8
     ICMP_BURST = 100
     ICMP_REFILL_NS = 1000000       # one more error each millisecond
@@ -113,7 +114,7 @@ cdef inline void icmp_error(
     put32(icmp + 4, rest)
     put16(icmp + 2, <uint16_t>~packet_checksum(error, ETHER_HEADER + IP_HEADER, ICMP_HEADER + quoted, 0))
     ip4_write_header(
-        node, error.data + ETHER_HEADER, IP_HEADER + ICMP_HEADER + quoted, IP_PROTOCOL_ICMP, IP_DEFAULT_TTL, source, get32(ip + 12)
+        node, error.data + ETHER_HEADER, IP_HEADER + ICMP_HEADER + quoted, IP_PROTOCOL_ICMP, ICMP_TTL, source, get32(ip + 12)
     )
     ip4_output(worker, node, error, time_ns)
 
@@ -136,7 +137,7 @@ cdef inline void icmp_echo_reply(Worker *worker, Node *node, Packet *packet, uin
     destination = get32(ip + 12)
     put32(ip + 12, get32(ip + 16))
     put32(ip + 16, destination)
-    ip[8] = IP_DEFAULT_TTL
+    ip[8] = ICMP_TTL
     put16(ip + 4, node.ip_identification)
     node.ip_identification += 1
     put16(ip + 6, 0)
