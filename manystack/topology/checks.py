@@ -5,11 +5,12 @@ nothing could be read stands in `nodes` as None: its name is known.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Interface
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from itertools import islice
 
 from manystack.topology.errors import Problems, below, short
-from manystack.topology.model import BRIDGE_KINDS, STACK_KINDS, End, Link, Node, TimeMode, format_mac
+from manystack.topology.model import BRIDGE_KINDS, STACK_KINDS, End, Link, Node, Route, TimeMode, format_mac
 from manystack.topology.schema import INTERFACE_NAME, WrittenLink, WrittenTraffic
 from manystack.topology.segments import segments
 
@@ -29,18 +30,40 @@ def check_node(problems: Problems, name: str, node: Node) -> None:
             problems.add(
                 below(f"{place}.interfaces", interface), "an interface's name is letters, digits, -, _ and ."
             )
-    networks: dict[object, str] = {}
-    for _, address_place, address in _placed_addresses(name, node):
-        other = networks.setdefault(address.network, address_place)
+    interface_of: dict[IPv4Network, str] = {}
+    own: dict[IPv4Address, str] = {}
+    for interface, address_place, address in _placed_addresses(name, node):
+        other = own.setdefault(address.ip, address_place)
         if other is not address_place:
-            problems.add(address_place, f"{address.network} is there already, at {other}")
+            problems.add(address_place, f"{address.ip} is there already, at {other}")
+        elif interface_of.setdefault(address.network, interface) != interface:
+            problems.add(address_place, f"{address.network} is on {interface_of[address.network]} already")
+    _check_routes(problems, name, node.routes, own, interface_of)
+
+
+def _check_routes(
+    problems: Problems,
+    name: str,
+    routes: Iterable[Route],
+    own: Collection[IPv4Address],
+    networks: Collection[IPv4Network],
+) -> None:
+    place = node_place(name)
+    lengths = {network.prefixlen for network in networks}
     prefixes = set()
-    for number, route in enumerate(node.routes):
-        if route.to in prefixes:
-            problems.add(f"{place}.routes[{number}].to", f"a route to {route.to} is there already")
-        prefixes.add(route.to)
-        if route.via is not None:
-            _check_gateway(problems, name, f"{place}.routes[{number}].via", route.via, node)
+    for number, (to, via) in enumerate((route.to, route.via) for route in routes):
+        if to in prefixes:
+            problems.add(f"{place}.routes[{number}].to", f"a route to {to} is there already")
+        prefixes.add(to)
+        if via is None or any(
+            IPv4Network((int(via), length), strict=False) in networks for length in lengths
+        ):
+            mistake = f"{via} is the node's own address" if via in own else ""
+        else:
+            subnets = ", ".join(map(str, islice(networks, 8))) or "none"
+            mistake = f"{via} is on no subnet of the node (its subnets: {subnets})"
+        if mistake and _addresses_are_whole(problems, name):
+            problems.add(f"{place}.routes[{number}].via", mistake)
 
 
 def _placed_addresses(name: str, node: Node) -> Iterator[tuple[str, str, IPv4Interface]]:
@@ -61,15 +84,6 @@ def _addresses_are_whole(problems: Problems, name: str) -> bool:
     """Return whether all addresses of a node could be read: from one that is missing, nothing follows."""
     place = f"{node_place(name)}."
     return not any(error.place.startswith(place) and "addresses" in error.place for error in problems.errors)
-
-
-def _check_gateway(problems: Problems, name: str, place: str, via: IPv4Address, node: Node) -> None:
-    addresses = [address for _, address in node.addressed()]
-    if any(via == address.ip for address in addresses):
-        problems.add(place, f"{via} is the node's own address")
-    elif not any(via in address.network for address in addresses) and _addresses_are_whole(problems, name):
-        connected = ", ".join(str(address.network) for address in addresses[:8]) or "none"
-        problems.add(place, f"{via} is on no subnet of the node (its subnets: {connected})")
 
 
 def check_macs(problems: Problems, nodes: Nodes) -> None:

@@ -91,7 +91,7 @@ def _hops(topology: "Topology", lans: Lans, bits: dict[Prefix, int]) -> dict[str
         for name, _ in members:
             hops[name].own |= bits[prefix]
             # A host passes nothing on, but where nobody else is, only it can be meant.
-            if hops[name].is_router or len(members) == 1:
+            if hops[name].is_router or all(member == name for member, _ in members):
                 hops[name].offered |= bits[prefix]
     for members in lans.values():
         gateways = sorted(member for member in members if hops[member[0]].offered)

@@ -176,7 +176,8 @@ ETH0 = "nodes/h1/interfaces/eth0"
         (ETH0 + "/addresses/0", "fd00::1/64", "IPv6 is not in"),
         (ETH0 + "/addresses/0", 167772161, "as text"),
         (ETH0 + "/addresses", "10.0.0.1/24", "must be a list"),
-        ("nodes/r1/interfaces/eth1/addresses/0", "10.0.1.9/24", "is there already"),
+        ("nodes/r1/interfaces/eth1/addresses/0", "10.0.1.9/24", "10.0.1.0/24 is on eth0 already"),
+        ("nodes/r1/interfaces/lo/addresses/0", "192.168.0.1/32", "192.168.0.1 is there already, at nodes.r1"),
         ("nodes/h2/interfaces/eth0.10/addresses/0", "10.0.0.10/24", "on the same link"),
         ("nodes/h1/routes/0/via", "10.7.0.1", "on no subnet of the node (its subnets: 10.0.0.0/24)"),
         ("nodes/h1/routes/0/via", "10.0.0.10", "the node's own address"),
@@ -331,6 +332,7 @@ def test_what_is_allowed() -> None:
     Topology.parse(changed("nodes/r1/interfaces/eth0/mtu", 68))
     Topology.parse(changed("nodes/r1/interfaces/lo/addresses/0", "10.0.0.10/32"))
     Topology.parse(changed("nodes/r1/interfaces/eth1/addresses/0", "192.168.0.4/31"))
+    Topology.parse(changed("nodes/h1/interfaces/eth0/addresses", ["10.0.0.10/24", "10.0.0.20/24"]))
     Topology.parse(changed("time", "real"))
     Topology.parse({"manystack": 1, "nodes": {}})
 
