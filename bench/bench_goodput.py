@@ -17,6 +17,9 @@ from bench.figures import Figure, Figures
 from manystack import Engine, Topology
 
 SECONDS, WARMUP_SECONDS = 3, 2
+TIMEOUT_SECONDS = 20
+"""After which a transfer that has come to a stop is a failure: iperf3 itself would wait for minutes."""
+
 DATA_BYTES, FRAME_BYTES = 1448, 1514
 SENDER, RECEIVER = f"bench{os.getpid()}a", f"bench{os.getpid()}b"
 """Names of the namespaces, and of the TAP device in each."""
@@ -92,7 +95,9 @@ def goodput_bps() -> float:
     client = ["iperf3", "--client", "10.0.3.1", "--json", "--congestion", "cubic"]
     client += ["--time", str(SECONDS), "--omit", str(WARMUP_SECONDS)]
     with iperf_server():
-        run = subprocess.run(inside(SENDER, *client), check=True, capture_output=True)
+        run = subprocess.run(
+            inside(SENDER, *client), check=True, capture_output=True, timeout=TIMEOUT_SECONDS
+        )
     return float(json.loads(run.stdout)["end"]["sum_received"]["bits_per_second"])
 
 
