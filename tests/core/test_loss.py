@@ -1,8 +1,8 @@
-"""Loss: the rate that was asked for, streams that do not know of each other, and the bandwidth that lost frames use.
+"""Loss: the rate that was asked for, streams that know nothing of each other, the bandwidth of lost frames.
 
-Statistical bounds: a million draws, each lost independently with probability p, lose a binomial number. By its normal
-approximation it lies within 4.892 standard deviations, sqrt(n p (1 - p)), except for one run in a million (two-sided).
-The seeds were chosen before the first run.
+Statistical bounds: of a million frames, each lost independently with probability p, a binomial number is
+lost. By its normal approximation it lies within 4.892 standard deviations, sqrt(n p (1 - p)), of n p, except
+in one run of a million (two-sided). The seeds were chosen before the first run.
 """
 
 from collections.abc import Iterator
@@ -109,7 +109,7 @@ def test_lost_frames_have_used_their_bandwidth(wire: Wire, queue_limit_packets: 
 
 
 def lossy_pair(extra: bool) -> list[tuple[int, bytes]]:
-    """A lossy wire, alone or among other lossy ones that were built before and after it and carry frames too."""
+    """What a lossy wire delivers, alone or among others that were built before and after it."""
     switch = Switch()
     others = [Wire(77, 78, switch)] if extra else []
     wire = Wire(FORWARD, BACK, switch)

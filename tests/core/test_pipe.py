@@ -41,7 +41,7 @@ QUICK = Shape(bandwidth_bps=1000 * SECOND)
 
 @settings(derandomize=True, deadline=None, max_examples=500)
 @given(SHAPES, st.lists(ACTIONS, max_size=40), st.booleans())
-# The second frame's service starts 0.8 ns after now, and it arrives in the same nanosecond: it left the line before the queue.
+# The second frame's service starts 0.8 ns after now and arrives at now: it leaves the line before the queue.
 @example(QUICK, [("send", [100, 20, 20]), ("wait", 0), ("change", Shape(bandwidth_bps=SECOND))], True)
 # Ideal again, with frames still on their way: the next ones must not overtake them.
 @example(Shape(delay_ns=100), [("send", [9]), ("wait", 1), ("change", Shape()), ("send", [8])], True)

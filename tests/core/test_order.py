@@ -1,0 +1,412 @@
+"""Order: the same run whether nodes run ahead or not and however a run is cut up; rounds; ties."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from timeline import MILLISECOND, SECOND, Shape, Wire, is_in_balance, mac, numbered, shape_pipe
+
+from manystack.core import Switch
+from manystack.core import _switch as core
+
+pytestmark = pytest.mark.engine
+
+END_NS = 900 * MILLISECOND
+
+
+@dataclass
+class Net:
+    """A random network: routers and hosts on shared segments (switches, hubs, single links), and traffic."""
+
+    switch: Switch = field(default_factory=Switch)
+    nodes: list[int] = field(default_factory=list)
+    interfaces: int = 0
+    pipes: list[int] = field(default_factory=list)
+    ports: list[int] = field(default_factory=list)
+    flows: list[int] = field(default_factory=list)
+    ideal: float = 0.5
+
+    def node(self, kind: int) -> int:
+        self.nodes.append(self.switch.add_node(kind))
+        return self.nodes[-1]
+
+    def interface(self, node: int) -> int:
+        self.interfaces += 1
+        return self.switch.add_interface(node, mac(self.interfaces))
+
+
+def random_shape(rng: random.Random, ideal: float) -> Shape:
+    """Some of the pipes are ideal; the others have round numbers, so that ties are frequent."""
+    if rng.random() < ideal:
+        return Shape()
+    return Shape(
+        bandwidth_bps=rng.choice([0, 0, 8_000_000, 80_000_000, 976_000_000, 400 * SECOND]),
+        overhead_bytes=rng.choice([0, 24]),
+        delay_ns=rng.choice([0, 1, 1000, MILLISECOND, MILLISECOND, 20 * MILLISECOND]),
+        loss=rng.choice([0, 0, 0.05]),
+        queue_limit_packets=rng.choice([None, 3, 50]),
+    )
+
+
+def random_net(seed: int) -> Net:
+    rng = random.Random(seed)
+    net = Net(ideal=rng.choice([0.0, 0.1, 0.5, 0.9]))
+    switch = net.switch
+    router_count = rng.randint(1, 5)
+    routers = [net.node(core.ROUTER) for _ in range(router_count)]
+    hosts: list[tuple[int, int]] = []
+    # Segments: pairs of routers (a tree, and some more that close rings), and one or two for hosts of each.
+    segments = [[routers[i], routers[rng.randrange(i)]] for i in range(1, router_count)]
+    segments += [rng.sample(routers, 2) for _ in range(rng.randint(0, 3)) if router_count > 1]
+    segments += [[router] for router in routers for _ in range(rng.randint(1, 2))]
+    members: list[list[tuple[int, int]]] = []
+    for number, routers_here in enumerate(segments):
+        network = (10 << 24) + (number << 8)
+        stations = [(router, network + 1 + i) for i, router in enumerate(routers_here)]
+        if len(routers_here) == 1:
+            for i in range(rng.randint(1, 3)):
+                hosts.append((net.node(core.HOST), network + 100 + i))
+                stations.append(hosts[-1])
+        members.append(stations)
+        ends = []
+        for node, address in stations:
+            ends.append(net.interface(node))
+            switch.add_address(ends[-1], address, 24)
+        if len(ends) == 2 and rng.random() < 0.5:
+            join(net, rng, *ends)
+            continue
+        middle = net.node(rng.choice([core.SWITCH, core.HUB]))
+        net.ports.append(net.node(core.PORT))
+        ends.append(net.interface(net.ports[-1]))
+        rng.shuffle(ends)
+        for end in ends:
+            if rng.random() < 0.2:  # one more hub on the way
+                hub = net.node(core.HUB)
+                join(net, rng, end, net.interface(hub))
+                end = net.interface(hub)
+            join(net, rng, end, net.interface(middle))
+    for node, _ in hosts:
+        gateway = next(stations[0][1] for stations in members if any(node == one for one, _ in stations))
+        switch.add_route(node, 0, 0, gateway)
+    for router in routers:
+        add_routes(switch, router, members, routers)
+    add_traffic(net, rng, hosts, routers)
+    return net
+
+
+def join(net: Net, rng: random.Random, a: int, b: int) -> None:
+    pipes = net.switch.add_link(a, b, rng.getrandbits(64), rng.getrandbits(64))
+    for pipe in pipes:
+        shape_pipe(net.switch, pipe, random_shape(rng, net.ideal))
+    net.pipes += pipes
+
+
+def add_routes(switch: Switch, router: int, members: list[list[tuple[int, int]]], routers: list[int]) -> None:
+    """Shortest paths from one router to all segments, breadth first."""
+    reached: dict[int, int | None] = {router: None}
+    queue = [router]
+    for here in queue:
+        for stations in members:
+            if here not in [node for node, _ in stations]:
+                continue
+            for node, address in stations:
+                if node in routers and node not in reached:
+                    reached[node] = address if reached[here] is None else reached[here]
+                    queue.append(node)
+    for number, stations in enumerate(members):
+        near = [node for node, _ in stations]
+        via = next((reached[node] for node in queue if node in near), None)
+        if router not in near and via is not None:
+            switch.add_route(router, (10 << 24) + (number << 8), 24, via)
+
+
+def add_traffic(net: Net, rng: random.Random, hosts: list[tuple[int, int]], routers: list[int]) -> None:
+    for _ in range(12):
+        node, _ = rng.choice([*hosts, (rng.choice(routers), 0)])
+        sink, destination = rng.choice(hosts)
+        start_ns = rng.choice([0, 0, MILLISECOND, 5 * MILLISECOND, 100 * MILLISECOND])
+        if rng.random() < 0.5:
+            flow = net.switch.add_ping(
+                node,
+                rng.choice([destination, destination, (10 << 24) + 77]),
+                interval_ns=rng.choice([1000, MILLISECOND, 10 * MILLISECOND]),
+                count=rng.choice([1, 3, 20]),
+                size_bytes=rng.choice([0, 56, 1400, 3000]),
+                start_ns=start_ns,
+                timeout_ns=rng.choice([1, 50]) * MILLISECOND,
+                keep_replies=True,
+            )
+        else:
+            flow = net.switch.add_udp(
+                node,
+                destination,
+                rate_bps=rng.choice([80_000, 2_000_000, 8_000_000]),
+                size_bytes=rng.choice([16, 100, 1000]),
+                start_ns=start_ns,
+                stop_ns=start_ns + rng.choice([1, 60]) * MILLISECOND,
+                sink=sink,
+            )
+        net.flows.append(flow)
+
+
+def at_once(net: Net, until_ns: int) -> None:
+    net.switch.run(until_ns)
+
+
+def stopping_at_events(net: Net, until_ns: int) -> None:
+    while not net.switch.run(until_ns, stop_on_event=True):
+        pass
+
+
+def in_slices(net: Net, until_ns: int) -> None:
+    rng = random.Random(until_ns)
+    while net.switch.now_ns < until_ns:
+        step_ns = rng.choice([1, 1000, MILLISECOND, 7 * MILLISECOND])
+        net.switch.run(min(until_ns, net.switch.now_ns + step_ns), stop_on_event=rng.random() < 0.3)
+
+
+def from_event_to_event(net: Net, until_ns: int) -> None:
+    """Halts at the moments that something happens, as a program does that follows the engine's steps."""
+    for _ in range(1000):
+        next_ns = net.switch.next_event_ns
+        if next_ns is None or next_ns > until_ns:
+            break
+        net.switch.run(next_ns)
+        assert net.switch.now_ns == next_ns
+    net.switch.run(until_ns)
+
+
+def story(net: Net, run: Callable[[Net, int], None]) -> dict[str, object]:
+    """All that can be seen of a run.
+
+    But for copied_bytes and packets_in_use: of two holders of the same bytes, either may be first to copy them.
+    """
+    switch = net.switch
+    rng = random.Random(len(net.pipes))
+    for until_ns in (3 * MILLISECOND, 20 * MILLISECOND, 21 * MILLISECOND, END_NS):
+        run(net, until_ns)
+        for pipe in rng.sample(net.pipes, 2):
+            shape_pipe(switch, pipe, random_shape(rng, net.ideal))
+        switch.set_link_up(rng.choice(net.pipes), rng.random() < 0.5)
+    assert all(is_in_balance(switch, pipe) for pipe in net.pipes)
+    result = {
+        "frames": [switch.take_frames(port) for port in net.ports],
+        "flows": [switch.flow(flow) for flow in net.flows],
+        "replies": [switch.take_replies(flow) for flow in net.flows],
+        "pipes": [switch.pipe_statistics(pipe) for pipe in net.pipes],
+        "drops": [switch.node_drops(node) for node in net.nodes],
+        "neighbors": [switch.neighbors(node) for node in net.nodes],
+        "macs": [switch.mac_table(node) for node in net.nodes],
+        "routes": [switch.routes(node) for node in net.nodes],
+        "events": sorted(switch.take_events()),
+        "hop_packets": switch.statistics()["hop_packets"],
+    }
+    switch.close()
+    return result
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_run_is_the_same_however_it_is_cut_up(seed: int) -> None:
+    once = story(random_net(seed), at_once)
+    assert sum(flow["received_packets"] for flow in once["flows"]) > 0
+    for run in (at_once, stopping_at_events, in_slices, from_event_to_event):
+        again = story(random_net(seed), run)
+        for key, value in once.items():
+            assert again[key] == value, key
+
+
+def hub_of(switch: Switch, count: int) -> tuple[int, list[int], list[int]]:
+    """A hub with PORT nodes at its ports 0, 1, …: the hub, the PORTs, the pipes towards the hub."""
+    hub = switch.add_node(core.HUB)
+    ports = [switch.add_node(core.PORT) for _ in range(count)]
+    pipes = [
+        switch.add_link(
+            switch.add_interface(port, mac(2 * i + 1)), switch.add_interface(hub, mac(2 * i + 2)), i, i
+        )[0]
+        for i, port in enumerate(ports)
+    ]
+    return hub, ports, pipes
+
+
+@pytest.mark.parametrize("delay_ns", [0, 1, 1000])
+@pytest.mark.parametrize("stop_on_event", [False, True])
+def test_ties_are_broken_by_ingress_port_then_sequence(delay_ns: int, stop_on_event: bool) -> None:
+    switch = Switch()
+    _, ports, pipes = hub_of(switch, 6)
+    for pipe in pipes:
+        switch.set_pipe(pipe, delay_ns=delay_ns)
+    for k in (4, 2, 5, 1, 3):
+        for sequence in range(3):
+            switch.inject(ports[k], numbered(10 * k + sequence, 60))
+    switch.run(1000, stop_on_event=stop_on_event)
+    expected = [(delay_ns, numbered(10 * k + i, 60)) for k in (1, 2, 3, 4, 5) for i in range(3)]
+    assert switch.take_frames(ports[0]) == expected
+    switch.close()
+
+
+def test_time_goes_before_port() -> None:
+    switch = Switch()
+    _, ports, pipes = hub_of(switch, 4)
+    for pipe, delay_ns in zip(pipes[1:], (30, 20, 10), strict=True):
+        switch.set_pipe(pipe, delay_ns=delay_ns)
+    for step in range(3):
+        for k in (1, 2, 3):
+            switch.inject(ports[k], numbered(10 * k + step, 60))
+        switch.run(switch.now_ns + 5)
+    switch.run(100)
+    arrivals = sorted(((4 - k) * 10 + 5 * step, k, step) for k in (1, 2, 3) for step in range(3))
+    assert switch.take_frames(ports[0]) == [(t, numbered(10 * k + step, 60)) for t, k, step in arrivals]
+    switch.close()
+
+
+def chain(switch: Switch, length: int, ends: tuple[int, int], first_mac: int) -> list[int]:
+    """Join two interfaces by `length` hubs and ideal links."""
+    pipes = []
+    here = ends[0]
+    for i in range(length):
+        hub = switch.add_node(core.HUB)
+        pipes.append(switch.add_link(here, switch.add_interface(hub, mac(first_mac + 2 * i)))[0])
+        here = switch.add_interface(hub, mac(first_mac + 2 * i + 1))
+    pipes.append(switch.add_link(here, ends[1])[0])
+    return pipes
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 300, 4000])
+def test_a_frame_crosses_ideal_links_in_no_time(length: int) -> None:
+    switch = Switch()
+    near, far = switch.add_node(core.PORT), switch.add_node(core.PORT)
+    chain(switch, length, (switch.add_interface(near, mac(1)), switch.add_interface(far, mac(2))), 10)
+    switch.run(12345)
+    switch.inject(near, b"frame")
+    assert switch.next_event_ns == 12345
+    assert switch.run(12345)
+    assert switch.take_frames(far) == [(12345, b"frame")]
+    assert switch.next_event_ns is None
+    switch.close()
+
+
+@pytest.mark.parametrize("delay_ns", [0, 500])
+def test_of_two_ways_the_one_over_fewer_links_comes_first(delay_ns: int) -> None:
+    """Diamonds of ideal links: a frame goes ways of many lengths, and all arrive at one instant."""
+    switch = Switch()
+    source, sink = switch.add_node(core.PORT), switch.add_node(core.PORT)
+    split, merge = switch.add_node(core.HUB), switch.add_node(core.HUB)
+    pipe = switch.add_link(switch.add_interface(source, mac(1)), switch.add_interface(split, mac(2)))[0]
+    out = switch.add_link(switch.add_interface(merge, mac(3)), switch.add_interface(sink, mac(4)))[0]
+    switch.set_pipe(pipe, delay_ns=delay_ns)
+    lengths = [7, 3, 5, 0, 2]
+    last = []
+    for i, length in enumerate(lengths):
+        ends = (switch.add_interface(split, mac(100 + i)), switch.add_interface(merge, mac(200 + i)))
+        last.append(chain(switch, length, ends, 1000 * (i + 1))[-1])
+        # What comes back over the other ways must not come again.
+        switch.set_pipe(last[-1] + 1, loss=1.0)
+    frames = [numbered(number, 60) for number in range(3)]
+    for frame in frames:
+        switch.inject(source, frame)
+    switch.run(1000)
+    # Each way's frames come in the round that it is long, three at a time, in their own order.
+    assert switch.take_frames(sink) == [(delay_ns, frame) for _ in lengths for frame in frames]
+    assert switch.pipe_statistics(out)["sent_packets"] == 15
+    assert [switch.pipe_statistics(p)["delivered_packets"] for p in last] == [3] * 5
+    switch.close()
+
+
+def test_the_order_of_rounds() -> None:
+    """At one instant, what has crossed fewer ideal links goes before what has crossed more."""
+    switch = Switch()
+    _, ports, _ = hub_of(switch, 2)
+    hub = 0
+    sources = []
+    for i, length in enumerate([5, 1, 3, 1, 0]):
+        source = switch.add_node(core.PORT)
+        ends = (switch.add_interface(source, mac(100 + i)), switch.add_interface(hub, mac(200 + i)))
+        chain(switch, length, ends, 1000 * (i + 1))
+        sources.append((length, i, source))
+    for _, i, source in sources:
+        switch.inject(source, numbered(i, 60))
+    switch.run(0)
+    expected = [(0, numbered(i, 60)) for _, i, _ in sorted(sources)]
+    assert switch.take_frames(ports[0]) == expected
+    switch.close()
+
+
+def test_a_loop_of_ideal_links_ends_and_is_counted() -> None:
+    switch = Switch()
+    hubs = [switch.add_node(core.HUB) for _ in range(3)]
+    port = switch.add_node(core.PORT)
+    pipes = list(switch.add_link(switch.add_interface(port, mac(1)), switch.add_interface(hubs[0], mac(2))))
+    for i in range(3):
+        ends = (
+            switch.add_interface(hubs[i], mac(10 + i)),
+            switch.add_interface(hubs[(i + 1) % 3], mac(20 + i)),
+        )
+        pipes += switch.add_link(*ends)
+    switch.discard_frames(port, True)
+    switch.inject(port, b"round and round")
+    assert switch.run(5)
+    assert sum(switch.pipe_statistics(pipe)["loop_drop_packets"] for pipe in pipes) >= 2
+    assert all(is_in_balance(switch, pipe) for pipe in pipes)
+    assert switch.statistics()["packets_in_use"] == 0
+    switch.inject(port, b"again")
+    assert switch.run(6)
+    assert switch.statistics()["packets_in_use"] == 0
+    switch.close()
+
+
+def test_what_is_sent_to_oneself_over_a_link_comes_back() -> None:
+    """Both ends of a link at one node: the frame is its own next event."""
+    for delay_ns in (0, 3):
+        switch = Switch()
+        _, ports, _ = hub_of(switch, 2)
+        there, back = switch.add_link(switch.add_interface(0, mac(50)), switch.add_interface(0, mac(51)))
+        switch.set_pipe(there, delay_ns=delay_ns)
+        switch.set_pipe(back, loss=1.0)
+        switch.inject(ports[1], b"frame")
+        switch.run(1, stop_on_event=True)
+        switch.run(2)
+        switch.run(1000)
+        # By the hub at once; by the loop a second time, which is the last, as the loop's way back loses all.
+        assert switch.take_frames(ports[0])[:2] == [(0, b"frame"), (delay_ns, b"frame")]
+        switch.close()
+
+
+@pytest.mark.parametrize("delay_ns", [0, 3])
+def test_thousands_of_tiny_steps_lose_and_reorder_nothing(delay_ns: int) -> None:
+    wire = Wire()
+    wire.shape(Shape(delay_ns=delay_ns, bandwidth_bps=800 * SECOND))
+    frames = []
+    for now_ns in range(20_000):
+        wire.switch.inject(wire.near, now_ns.to_bytes(4, "big").ljust(100))
+        wire.switch.run(now_ns)
+        if now_ns % 1000 == 0:
+            frames += wire.switch.take_frames(wire.far)
+    frames += wire.arrivals(30_000)
+    assert [int.from_bytes(frame[:4], "big") for _, frame in frames] == list(range(20_000))
+    assert [time_ns for time_ns, _ in frames] == [now_ns + 1 + delay_ns for now_ns in range(20_000)]
+    wire.switch.close()
+
+
+def test_a_run_that_stops_at_an_event_finishes_the_instant() -> None:
+    switch = Switch()
+    a, b = switch.add_node(core.HOST), switch.add_node(core.HOST)
+    ends = switch.add_interface(a, mac(1)), switch.add_interface(b, mac(2))
+    for end, address in zip(ends, (0x0A000001, 0x0A000002), strict=True):
+        switch.add_address(end, address, 24)
+    pipes = switch.add_link(*ends)
+    for pipe in pipes:
+        switch.set_pipe(pipe, delay_ns=MILLISECOND)
+    switch.take_events()
+    flows = [
+        switch.add_ping(a, 0x0A000002, interval_ns=SECOND, count=1, start_ns=SECOND),
+        switch.add_ping(b, 0x0A000001, interval_ns=SECOND, count=1, start_ns=SECOND),
+    ]
+    # The first exchange resolves addresses: its round trip is two.
+    assert not switch.run(5 * SECOND, stop_on_event=True)
+    done_ns = switch.now_ns
+    assert sorted(switch.take_events()) == [(done_ns, core.FLOW_DONE, flow) for flow in flows]
+    assert switch.next_event_ns is None or switch.next_event_ns > done_ns
+    assert switch.run(5 * SECOND, stop_on_event=True)
+    assert switch.now_ns == 5 * SECOND
+    switch.close()
