@@ -17,6 +17,10 @@ LAST_WORDS_MS = 200
 """The answer of a process that has just ended may still be on its way to us."""
 
 
+PATIENCE_MS = 3000
+"""A network that takes longer to say hello runs a program that does something else than its loop."""
+
+
 class RemoteError(ManystackError):
     """What a running network answered instead of a result."""
 
@@ -46,7 +50,10 @@ def find(name: str | None) -> RunningNetwork:
 
 
 class Client:
-    """A connection to one running network; a context manager."""
+    """A connection to one running network, which has said hello: `about` is its answer. A context manager.
+
+    Raises ManystackError if it has ended, or does not answer.
+    """
 
     def __init__(self, network: RunningNetwork) -> None:
         self.network = network
@@ -59,6 +66,11 @@ class Client:
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.linger = 0
         self._socket.connect(network.control_endpoint)
+        try:
+            self.about: dict[str, Any] = self.call("network", patience_ms=PATIENCE_MS)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the connection; what it had asked for ends."""
@@ -74,7 +86,13 @@ class Client:
         self.close()
 
     def call(
-        self, operation: str, /, *, on_item: Callable[[Any], None] | None = None, **arguments: Any
+        self,
+        operation: str,
+        /,
+        *,
+        on_item: Callable[[Any], None] | None = None,
+        patience_ms: int | None = None,
+        **arguments: Any,
     ) -> Any:
         """Ask for an operation and return its result; parts of it go to `on_item` as they come.
 
@@ -86,7 +104,7 @@ class Client:
         interrupted = False
         while True:
             try:
-                answer = self._receive()
+                answer = self._receive(patience_ms)
                 if answer["id"] not in (number, None):
                     continue
                 if "item" in answer:
@@ -112,11 +130,16 @@ class Client:
     def _send(self, message: dict[str, Any]) -> None:
         self._socket.send(msgpack.packb(message))
 
-    def _receive(self) -> dict[str, Any]:
+    def _receive(self, patience_ms: int | None) -> dict[str, Any]:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._process, zmq.POLLIN)
-        ready = dict(poller.poll())
+        ready = dict(poller.poll(patience_ms))
+        if not ready:
+            raise ManystackError(
+                f"network {self.network.name} does not answer: the program that runs it (process "
+                f"{self.network.pid}) is busy with something else"
+            )
         if self._socket not in ready and not self._socket.poll(LAST_WORDS_MS):
             raise _gone(self.network)
         answer = msgpack.unpackb(self._socket.recv(), strict_map_key=False)

@@ -373,10 +373,7 @@ class Engine:
         if kind == core.FLOW_DONE:
             for number, flow in enumerate(self.wiring.flows):
                 if flow.flow == index:
-                    traffic = flow.traffic
-                    return Event(
-                        time_ns, "traffic-done", f"traffic[{number}]", f"{traffic.from_} → {traffic.to}"
-                    )
+                    return Event(time_ns, "traffic-done", f"traffic[{number}]", flow.label)
         elif kind == core.NEIGHBOR_FAILED:
             return Event(time_ns, "neighbor-failed", self._index_names[index])
         elif kind == core.TAP_GONE:

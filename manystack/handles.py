@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network, NetmaskValueError
 from typing import TYPE_CHECKING
 
-from manystack.core._switch import PipeStatistics
 from manystack.errors import UsageError
 from manystack.probes import Probe, duration_ns, size_bytes, trace
 from manystack.results import (
@@ -22,6 +21,7 @@ from manystack.topology import PipeParameters, pipe_parameters_from_text
 from manystack.wiring import WITH_STACK, LinkState, set_pipe
 
 if TYPE_CHECKING:
+    from manystack.core._switch import PipeStatistics
     from manystack.engine import Engine
 
 DEFAULT = "default"
@@ -226,7 +226,7 @@ class LinkHandle:
         forward, reverse = self._state.parameters
         return (reverse, forward) if self._swapped else (forward, reverse)
 
-    def statistics(self) -> tuple[PipeStatistics, PipeStatistics]:
+    def statistics(self) -> "tuple[PipeStatistics, PipeStatistics]":
         """Return the counters of its two directions: forward, reverse."""
         forward, reverse = (self.engine.switch.pipe_statistics(pipe) for pipe in self._state.pipes)
         return (reverse, forward) if self._swapped else (forward, reverse)

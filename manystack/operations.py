@@ -156,7 +156,7 @@ async def summary(call: Any) -> Any:
 
 @operation()
 async def watch(call: Any) -> Any:
-    """Events as they happen, each as an item, without end."""
+    """Events as they happen, each as an item, without end; the first says that it has begun."""
     engine: Engine = call.engine
     waiting: asyncio.Queue[Event] = asyncio.Queue(EVENTS_WAITING)
     missed = 0
@@ -170,7 +170,7 @@ async def watch(call: Any) -> Any:
 
     unsubscribe = engine.subscribe(listen)
     try:
-        await call.send(None)
+        await call.send(plain(Event(engine.now_ns, "watching", engine.name)))
         while True:
             await call.send(plain(await waiting.get()))
             if missed:

@@ -6,13 +6,13 @@ from ipaddress import IPv4Address
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from manystack.core._switch import FlowStatistics
 from manystack.errors import UsageError
 from manystack.loop import SECOND_NS
 from manystack.results import TIME_EXCEEDED, Hop, PingResult, Reply, TracerouteResult
 from manystack.topology.quantity import parse_duration, parse_size
 
 if TYPE_CHECKING:
+    from manystack.core._switch import FlowStatistics
     from manystack.engine import Engine
 
 LOOK_NS = 20_000_000
@@ -89,7 +89,7 @@ class Probe:
     ) -> None:
         self._engine.remove_flow(self._flow)
 
-    def statistics(self) -> FlowStatistics:
+    def statistics(self) -> "FlowStatistics":
         """Return the flow's counters."""
         return self._engine.switch.flow(self._flow)
 

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from manystack.core._switch import EngineStatistics, FlowStatistics, PipeStatistics
 from manystack.text import NOTHING, clock_text, count_text, plural, rate_text, share_text, table, time_text
 from manystack.wiring import FlowState
 
 if TYPE_CHECKING:
+    from manystack.core._switch import EngineStatistics, FlowStatistics, PipeStatistics
     from manystack.engine import Engine
 
 LINKS_IN_TEXT = 24
@@ -22,6 +22,7 @@ class TrafficSummary:
     Delays (ns) are round trips for a ping and one way for UDP. What a real host received is not known: None.
     """
 
+    label: str
     kind: str
     source: str
     destination: str
@@ -45,7 +46,7 @@ class PipeSummary:
     source: str
     target: str
     up: bool
-    counters: PipeStatistics
+    counters: "PipeStatistics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Summary:
     traffic: tuple[TrafficSummary, ...]
     links: tuple[PipeSummary, ...]
     nodes: tuple[NodeSummary, ...]
-    engine: EngineStatistics
+    engine: "EngineStatistics"
     own_loss_packets: dict[str, int]
 
     @property
@@ -101,7 +102,7 @@ def summarize(engine: "Engine") -> Summary:
     )
 
 
-def own_losses(engine: "Engine", statistics: EngineStatistics) -> dict[str, int]:
+def own_losses(engine: "Engine", statistics: "EngineStatistics") -> dict[str, int]:
     """Return what the emulator itself lost, which no model of the topology explains; empty if nothing."""
     losses = {f"tap {name}": tap.drops() for name, tap in engine.taps.items()}
     losses["taps, writing"] = statistics["tap_write_drop_packets"]
@@ -109,10 +110,11 @@ def own_losses(engine: "Engine", statistics: EngineStatistics) -> dict[str, int]
     return {place: count for place, count in losses.items() if count}
 
 
-def traffic_summary(state: FlowState, flow: FlowStatistics) -> TrafficSummary:
+def traffic_summary(state: FlowState, flow: "FlowStatistics") -> TrafficSummary:
     """Return what one entry of `traffic` has come to."""
     known = state.is_counted
     return TrafficSummary(
+        label=state.label,
         kind=state.traffic.kind,
         source=state.traffic.from_,
         destination=state.traffic.to,
@@ -130,7 +132,7 @@ def traffic_summary(state: FlowState, flow: FlowStatistics) -> TrafficSummary:
     )
 
 
-def _rate(flow: FlowStatistics) -> float | None:
+def _rate(flow: "FlowStatistics") -> float | None:
     """Return the received bit/s of payload: n packets span n - 1 of their intervals."""
     first, last, packets = flow["first_received_ns"], flow["last_received_ns"], flow["received_packets"]
     if first is None or last is None or last <= first:
@@ -180,16 +182,12 @@ def traffic_table(traffic: Iterable[TrafficSummary]) -> list[str]:
     """Return a table of the network's own traffic."""
     rows = []
     for flow in traffic:
-        lost = NOTHING
-        if flow.lost_packets is not None:
-            at_most = "" if flow.done or not flow.lost_packets else "≤"
-            lost = f"{at_most}{flow.lost_packets:,} ({share_text(flow.lost_packets, flow.sent_packets)})"
         rows.append(
             [
-                f"{flow.kind} {flow.source} → {flow.destination}",
+                flow.label,
                 count_text(flow.sent_packets),
                 count_text(flow.received_packets),
-                lost,
+                lost_text(flow),
                 count_text(flow.reordered_packets),
                 rate_text(flow.rate_bps),
                 time_text(flow.delay_min_ns),
@@ -200,6 +198,14 @@ def traffic_table(traffic: Iterable[TrafficSummary]) -> list[str]:
         )
     headers = ["TRAFFIC", "SENT", "RECEIVED", "LOST", "REORDERED", "RATE", "MIN", "MEDIAN", "P99", "MAX"]
     return table(headers, rows)
+
+
+def lost_text(flow: TrafficSummary) -> str:
+    """Return how many packets a flow lost, which is at most so many while it goes on."""
+    if flow.lost_packets is None:
+        return NOTHING
+    at_most = "" if flow.done or not flow.lost_packets else "≤"
+    return f"{at_most}{flow.lost_packets:,} ({share_text(flow.lost_packets, flow.sent_packets)})"
 
 
 def _traffic_lines(summary: Summary) -> list[str]:

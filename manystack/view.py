@@ -3,17 +3,19 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from manystack.core._switch import FlowStatistics
 from manystack.engine import Engine, Event
-from manystack.summary import TrafficSummary, own_losses, traffic_summary
-from manystack.text import clock_text, count_text, plural, rate_text, share_text, time_text
+from manystack.summary import TrafficSummary, lost_text, own_losses, traffic_summary
+from manystack.text import clock_text, count_text, plural, rate_text, time_text
+
+if TYPE_CHECKING:
+    from manystack.core._switch import FlowStatistics
 
 LIVE_PERIOD_S = 0.25
 PLAIN_PERIOD_S = 5.0
@@ -133,15 +135,14 @@ class LiveView:
     def _render(self) -> RenderableType:
         engine = self._engine
         span_ns = engine.now_ns - self._then_ns
-        rows = max(3, (self._console.height - 12) // 2)
+        tables = 2 + bool(engine.wiring.flows)
+        rows = max(3, (self._console.height - 8) // tables - 3)
         parts: list[RenderableType] = [self._head()]
         if engine.wiring.flows:
             parts += ["", self._traffic(rows, span_ns)]
         if engine.wiring.links:
             parts += ["", self._links(rows, span_ns)]
-        drops = self._drops(3)
-        if drops is not None:
-            parts += ["", drops]
+        parts += ["", self._nodes(rows, span_ns)]
         if self._events:
             parts += [""]
             parts += [
@@ -178,18 +179,17 @@ class LiveView:
         return _with_rest(table, len(flows) - rows)
 
     def _traffic_row(
-        self, flow: TrafficSummary, number: int, statistics: FlowStatistics, span_ns: int
+        self, flow: TrafficSummary, number: int, statistics: "FlowStatistics", span_ns: int
     ) -> list[str | Text]:
-        packets, rate = self._change(
+        packets, octets = self._rates(
             "flow", number, statistics["received_packets"], statistics["received_bytes"], span_ns
         )
-        lost = flow.lost_packets
         return [
-            Text(f"{flow.kind} {flow.source} → {flow.destination}", style="dim" if flow.done else ""),
+            Text(flow.label, style="dim" if flow.done else ""),
             count_text(flow.sent_packets),
             count_text(flow.received_packets),
-            "" if lost is None else share_text(lost, flow.sent_packets),
-            "done" if flow.done else rate_text(rate) if flow.kind == "udp" else f"{packets:,.0f}/s",
+            lost_text(flow),
+            "done" if flow.done else rate_text(8 * octets) if flow.kind == "udp" else f"{packets:,.0f}/s",
             time_text(flow.delay_median_ns),
             time_text(flow.delay_max_ns),
         ]
@@ -202,34 +202,34 @@ class LiveView:
             dropped = 0
             for direction, pipe in enumerate(link.statistics()):
                 key = 2 * number + direction
-                packets, rate = self._change(
+                packets, octets = self._rates(
                     "pipe", key, pipe["delivered_packets"], pipe["delivered_bytes"], span_ns
                 )
-                cells += [rate_text(rate), f"{packets:,.0f}", count_text(pipe["waiting_packets"])]
+                cells += [rate_text(8 * octets), f"{packets:,.0f}", count_text(pipe["waiting_packets"])]
                 dropped += pipe["sent_packets"] - pipe["delivered_packets"] - pipe["in_flight_packets"]
             name = Text(" — ".join(link.ends), style="" if link.is_up else "red strike")
             table.add_row(name, *cells, count_text(dropped))
         return _with_rest(table, len(links) - rows)
 
-    def _drops(self, rows: int) -> Table | None:
-        table = _table("NODE", "DROPS")
-        for name, index in self._engine.wiring.nodes.items():
-            drops = {
-                reason: count for reason, count in self._engine.switch.node_drops(index).items() if count
-            }
-            if drops and table.row_count < rows:
-                table.add_row(
-                    name, ", ".join(f"{reason.replace('_', ' ')} {n:,}" for reason, n in drops.items())
-                )
-        return table if table.row_count else None
+    def _nodes(self, rows: int, span_ns: int) -> Table:
+        table = _table("NODE", "KIND", "IN/S", "OUT/S", "DROPPED")
+        switch, wiring = self._engine.switch, self._engine.wiring
+        for node in self._engine.nodes()[:rows]:
+            counters = [switch.interface_statistics(wiring.interfaces[name]) for name in node.interfaces]
+            arrived = sum(counter["rx_packets"] for counter in counters)
+            left = sum(counter["tx_packets"] for counter in counters)
+            in_rate, out_rate = self._rates("node", node.index, arrived, left, span_ns)
+            dropped = sum(switch.node_drops(node.index).values())
+            table.add_row(node.name, node.kind, f"{in_rate:,.0f}", f"{out_rate:,.0f}", count_text(dropped))
+        return _with_rest(table, len(wiring.nodes) - rows)
 
-    def _change(self, kind: str, number: int, packets: int, size: int, span_ns: int) -> tuple[float, float]:
-        """Return packets and bits a second of emulated time since the last refresh."""
-        before_packets, before_bytes = self._before.get((kind, number), (0, 0))
-        self._before[kind, number] = packets, size
+    def _rates(self, kind: str, number: int, first: int, second: int, span_ns: int) -> tuple[float, float]:
+        """Return how fast two counters grew since the last refresh, a second of emulated time."""
+        before_first, before_second = self._before.get((kind, number), (0, 0))
+        self._before[kind, number] = first, second
         if span_ns <= 0:
             return 0.0, 0.0
-        return (packets - before_packets) * 1e9 / span_ns, (size - before_bytes) * 8e9 / span_ns
+        return (first - before_first) * 1e9 / span_ns, (second - before_second) * 1e9 / span_ns
 
 
 def start_line(engine: Engine) -> str:

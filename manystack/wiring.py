@@ -19,6 +19,7 @@ from manystack.topology import (
     Traffic,
     shortest_routes,
 )
+from manystack.topology.quantity import format_bandwidth, format_duration
 
 KINDS = {"host": core.HOST, "router": core.ROUTER, "switch": core.SWITCH, "hub": core.HUB, "tap": core.TAP}
 WITH_STACK = frozenset({"host", "router"})
@@ -42,6 +43,15 @@ class FlowState:
     flow: int
     is_counted: bool
     """Whether what arrives is known: not at a real host, unless it answers."""
+
+    @property
+    def label(self) -> str:
+        """What it is, in a few words: `udp h1 → h2, 8Mbit/s`."""
+        traffic = self.traffic
+        pace = format_bandwidth(traffic.rate_bps)
+        if traffic.kind == "ping":
+            pace = f"every {format_duration(traffic.interval_ns)}"
+        return f"{traffic.kind} {traffic.from_} → {traffic.to}, {pace}"
 
 
 @dataclass(slots=True)

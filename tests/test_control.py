@@ -159,7 +159,7 @@ def test_watching_gives_events_in_their_order(emu: Engine) -> None:
         events: list[Any] = []
 
         def on_item(event: Any) -> None:
-            if event is None:
+            if event["kind"] == "watching":
                 with Client(find(NAME)) as other:
                     other.call("link_down", a="a", b="s.port0")
                     other.call("link_up", a="a", b="s.port0")
@@ -194,7 +194,7 @@ def ask_and_leave(emu: Engine) -> None:
             socket.linger = 0
             socket.connect(find(NAME).control_endpoint)
             socket.send(msgpack.packb({"id": 1, "op": "watch"}))
-            assert msgpack.unpackb(socket.recv()) == {"id": 1, "item": None}
+            assert msgpack.unpackb(socket.recv())["item"]["kind"] == "watching"
 
     outside(emu, work)
 
@@ -304,6 +304,15 @@ def test_a_network_that_ends_tells_those_who_wait() -> None:
             emu.run("1ms")
     thread.join()
     assert "watch was ended" in str(errors[0])
+
+
+def test_a_network_whose_program_is_busy_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("manystack.client.PATIENCE_MS", 20)
+    with (
+        Engine(Topology.parse(document()), time="real", name=NAME),
+        pytest.raises(ManystackError, match="does not answer"),
+    ):
+        Client(find(NAME))
 
 
 def test_two_networks_need_two_names() -> None:

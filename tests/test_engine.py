@@ -352,7 +352,7 @@ def test_a_tap_in_virtual_time_is_refused_with_its_place() -> None:
         (lambda emu: emu.node("h1").ping("nowhere"), "neither an IPv4 address nor a node"),
         (lambda emu: emu.node("h1").ping("h2", count=0), "count"),
         (lambda emu: emu.node("h1").ping("h2", interval="1"), "interval"),
-        (lambda emu: emu.node("h1").ping("h2", size="1MiB"), "size"),
+        (lambda emu: emu.node("h1").ping("h2", size="1MiB"), "65507 bytes"),
         (lambda emu: emu.node("h1").add_route("10.0.0.0/33", "10.0.1.1"), "prefix"),
         (lambda emu: emu.node("h1").add_route("10.7.0.0/16", "172.16.0.1"), "h1: "),
         (lambda emu: emu.node("h1").delete_route("10.7.0.0/16"), "no route to 10.7.0.0/16"),
@@ -396,7 +396,6 @@ def test_a_ping_crosses_254_routers() -> None:
     with Engine(
         Topology.parse({"manystack": 1, "name": "chain", "time": "virtual", "nodes": nodes, "links": links})
     ) as emu:
-        assert emu.node(f"r{routers - 1}").ping("h1", ttl=255)
         assert emu.node("h1").ping("h2", ttl=255)
         assert emu.link("r7.right", "r8.left").ends == ("r7.right", "r8.left")
 

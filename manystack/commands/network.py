@@ -10,22 +10,26 @@ from manystack.client import Client, find
 from manystack.commands.common import echo_json, echo_lines, network_options
 from manystack.errors import ManystackError
 from manystack.runtime import running
-from manystack.text import clock_text, table
+from manystack.text import NOTHING, clock_text, count_text, table
+
+UNKNOWN = ("time", "seed", "now_ns", "wall_ns", "nodes", "links")
 
 
 @click.command()
 @network_options
 def ps(name: str | None, as_json: bool) -> None:
-    """List running networks."""
-    networks = []
+    """List running networks; of one whose program is busy, only its name and process are known."""
+    networks: list[dict[str, Any]] = []
     for network in running():
         if name not in (None, network.name):
             continue
         try:
             with Client(network) as client:
-                networks.append(client.call("network"))
-        except ManystackError:
-            continue  # it ended just now
+                networks.append(client.about)
+        except ManystackError as error:
+            if network in running():
+                click.echo(f"warning: {error}", err=True)
+                networks.append({"name": network.name, "pid": network.pid} | dict.fromkeys(UNKNOWN))
     if as_json:
         echo_json(networks)
         return
@@ -33,10 +37,10 @@ def ps(name: str | None, as_json: bool) -> None:
         [
             network["name"],
             str(network["pid"]),
-            network["time"],
-            clock_text(network["now_ns"]),
-            str(network["nodes"]),
-            str(network["links"]),
+            network["time"] or NOTHING,
+            NOTHING if network["now_ns"] is None else clock_text(network["now_ns"]),
+            count_text(network["nodes"]),
+            count_text(network["links"]),
         ]
         for network in networks
     ]
@@ -62,8 +66,6 @@ def watch(name: str | None, as_json: bool) -> None:
     """Print events as they happen, a line each, until Ctrl-C or the network's end."""
 
     def show(event: Any) -> None:
-        if event is None:
-            return
         if as_json:
             click.echo(json.dumps(event, ensure_ascii=False))
         else:

@@ -43,7 +43,7 @@ def ping(
     shown = Shown(node)
     with Client(find(name)) as client:
         if count is None:
-            count = VIRTUAL_COUNT if client.call("network")["time"] == "virtual" else 0
+            count = VIRTUAL_COUNT if client.about["time"] == "virtual" else 0
         result = client.call(
             "ping",
             on_item=None if as_json else shown.item,

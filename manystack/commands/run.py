@@ -13,7 +13,7 @@ from manystack.commands.common import Command, echo_json, echo_lines, not_in_thi
 from manystack.engine import Engine
 from manystack.probes import duration_ns
 from manystack.results import plain
-from manystack.summary import summary_lines
+from manystack.summary import Summary, summary_lines
 from manystack.topology import Topology
 from manystack.view import LiveView, PlainView, View, showing
 
@@ -61,9 +61,8 @@ def main(
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Engine(network, time=time, seed=seed, name=name or network.name) as engine:
-            with showing(_view(engine, as_json), engine):
-                ended = engine.run_until_complete(_run(engine, limit_ns))
-            summary = engine.summary()
+            view = _view(engine, as_json)
+            ended, summary = engine.run_until_complete(_run(engine, view, limit_ns))
     finally:
         signal.signal(signal.SIGTERM, before)
     if as_json:
@@ -72,13 +71,15 @@ def main(
         echo_lines(summary_lines(summary, ended))
 
 
-async def _run(engine: Engine, duration: int | None) -> str:
+async def _run(engine: Engine, view: View, duration: int | None) -> tuple[str, Summary]:
     loop = asyncio.get_running_loop()
     signals = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
     for number, reason in signals.items():
         loop.add_signal_handler(number, engine.stop, reason)
     try:
-        return await engine.async_run(duration)
+        with showing(view, engine):
+            ended = await engine.async_run(duration)
+            return ended, engine.summary()
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
