@@ -180,7 +180,7 @@ def from_event_to_event(net: Net, until_ns: int) -> None:
 def story(net: Net, run: Callable[[Net, int], None]) -> dict[str, object]:
     """All that can be seen of a run.
 
-    But for copied_bytes and packets_in_use: of two holders of the same bytes, either may be first to copy them.
+    But for copied_bytes and packets_in_use: of two holders of the same bytes, either may be first to copy.
     """
     switch = net.switch
     rng = random.Random(len(net.pipes))
