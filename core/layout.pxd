@@ -122,7 +122,7 @@ cdef struct Slab:
     uint8_t *memory
     Packet *free
     uint32_t free_count
-    uint32_t next_usable           # index + 1 of the neighbours in the class's list of slabs with free packets
+    uint32_t next_usable           # index + 1 of the neighbours in the list of the class's usable or empty slabs
     uint32_t previous_usable
     uint8_t size_class
     uint8_t listed
@@ -133,7 +133,8 @@ cdef struct Pool:
     uint32_t slab_count
     uint32_t slab_capacity
     uint32_t unused_slab           # index + 1 of a slab entry without memory
-    uint32_t usable[SIZE_CLASSES]  # index + 1 of the first slab with free packets
+    uint32_t usable[SIZE_CLASSES]  # index + 1 of the first slab with both free packets and others
+    uint32_t empty[SIZE_CLASSES]   # index + 1 of the first slab with free packets only
     uint32_t empty_slabs[SIZE_CLASSES]
     uint32_t slabs_in_class[SIZE_CLASSES]
     uint64_t limit_bytes

@@ -14,7 +14,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from .layout cimport (
-    PACKET_HEADROOM, PACKET_METADATA, Packet, PacketList, Pool, Slab,
+    PACKET_HEADROOM, PACKET_METADATA, SIZE_CLASSES, Packet, PacketList, Pool, Slab,
 )
 from .platform cimport (
     DEBUG_BUILD, debug_assert, is_likely, is_unlikely, must_resize, release_table, reserve_table,
@@ -25,7 +25,7 @@ cdef enum:
     ROOM_MTU = 1664
     ROOM_LARGE = 65664
     SLAB_BYTES = 1 << 18
-    SPARE_SLABS = 4                # empty slabs of a class that are kept at hand
+    SPARE_SLABS = 16               # empty slabs of a class that are kept at hand, and half as many as there are in use
 
 
 cdef inline uint32_t class_room(uint32_t size_class) noexcept nogil:
@@ -43,26 +43,40 @@ cdef inline uint32_t class_packets(uint32_t size_class) noexcept nogil:
     return packets if packets >= 8 else 8
 
 
-cdef inline void usable_push(Pool *pool, uint32_t index) noexcept nogil:
+cdef inline void slab_push(Pool *pool, uint32_t *first, uint32_t index) noexcept nogil:
+    """Put a slab into a list: of its class's slabs with free packets (pool.usable), or of those with nothing else (pool.empty)."""
     cdef Slab *slab = &pool.slabs[index]
-    cdef uint32_t first = pool.usable[slab.size_class]
-    slab.next_usable = first
+    slab.next_usable = first[0]
     slab.previous_usable = 0
     slab.listed = 1
-    if first:
-        pool.slabs[first - 1].previous_usable = index + 1
-    pool.usable[slab.size_class] = index + 1
+    if first[0]:
+        pool.slabs[first[0] - 1].previous_usable = index + 1
+    first[0] = index + 1
 
 
-cdef inline void usable_remove(Pool *pool, uint32_t index) noexcept nogil:
+cdef inline void slab_remove(Pool *pool, uint32_t *first, uint32_t index) noexcept nogil:
     cdef Slab *slab = &pool.slabs[index]
     if slab.next_usable:
         pool.slabs[slab.next_usable - 1].previous_usable = slab.previous_usable
     if slab.previous_usable:
         pool.slabs[slab.previous_usable - 1].next_usable = slab.next_usable
     else:
-        pool.usable[slab.size_class] = slab.next_usable
+        first[0] = slab.next_usable
     slab.listed = 0
+
+
+cdef inline void slab_give_back(Pool *pool, uint32_t index) noexcept nogil:
+    cdef Slab *slab = &pool.slabs[index]
+    cdef uint32_t size_class = slab.size_class
+    cdef uint64_t bytes = <uint64_t>slab.packets * class_stride(size_class)
+    slab_remove(pool, &pool.empty[size_class], index)
+    release_table(slab.memory, bytes)
+    slab.memory = NULL
+    slab.next_usable = pool.unused_slab
+    pool.unused_slab = index + 1
+    pool.bytes -= bytes
+    pool.slabs_in_class[size_class] -= 1
+    pool.empty_slabs[size_class] -= 1
 
 
 cdef inline bint pool_grow(Pool *pool, uint32_t size_class) noexcept nogil:
@@ -73,6 +87,9 @@ cdef inline bint pool_grow(Pool *pool, uint32_t size_class) noexcept nogil:
     cdef Slab *slab
     cdef Packet *packet
     cdef void *memory
+    for i in range(SIZE_CLASSES):  # what other classes keep at hand must not starve this one
+        while pool.bytes + bytes > pool.limit_bytes and pool.empty[i]:
+            slab_give_back(pool, pool.empty[i] - 1)
     if pool.bytes + bytes > pool.limit_bytes:
         return False
     memory = reserve_table(bytes)
@@ -101,73 +118,67 @@ cdef inline bint pool_grow(Pool *pool, uint32_t size_class) noexcept nogil:
         slab.free = packet
     pool.bytes += bytes
     pool.slabs_in_class[size_class] += 1
-    pool.empty_slabs[size_class] += 1
-    usable_push(pool, index)
+    slab_push(pool, &pool.usable[size_class], index)
     return True
-
-
-cdef inline void slab_give_back(Pool *pool, uint32_t index) noexcept nogil:
-    cdef Slab *slab = &pool.slabs[index]
-    cdef uint32_t size_class = slab.size_class
-    cdef uint64_t bytes = <uint64_t>slab.packets * class_stride(size_class)
-    usable_remove(pool, index)
-    release_table(slab.memory, bytes)
-    slab.memory = NULL
-    slab.next_usable = pool.unused_slab
-    pool.unused_slab = index + 1
-    pool.bytes -= bytes
-    pool.slabs_in_class[size_class] -= 1
-    pool.empty_slabs[size_class] -= 1
 
 
 cdef inline Packet *pool_take(Pool *pool, uint32_t room) noexcept nogil:
     """A packet of the class that has `room` bytes after the headroom, or NULL at the pool's limit."""
     cdef Packet *packet
     cdef Slab *slab
-    cdef uint32_t size_class
+    cdef uint32_t size_class, index
     if DEBUG_BUILD:
+        room += PACKET_METADATA + PACKET_HEADROOM
         if pool.bytes + room > pool.limit_bytes:
             return NULL
-        packet = <Packet *>malloc(PACKET_METADATA + PACKET_HEADROOM + room)
+        packet = <Packet *>malloc(room)
         if packet is not NULL:
             packet.slab = room
             pool.bytes += room
         return packet
     size_class = 0 if room <= ROOM_SMALL else (1 if room <= ROOM_MTU else 2)
     if is_unlikely(pool.usable[size_class] == 0):
-        if not pool_grow(pool, size_class):
+        if pool.empty[size_class]:
+            pool.empty_slabs[size_class] -= 1
+            index = pool.empty[size_class] - 1
+            slab_remove(pool, &pool.empty[size_class], index)
+            slab_push(pool, &pool.usable[size_class], index)
+        elif not pool_grow(pool, size_class):
             return NULL
     slab = &pool.slabs[pool.usable[size_class] - 1]
     packet = slab.free
     slab.free = packet.next
-    if slab.free_count == slab.packets:
-        pool.empty_slabs[size_class] -= 1
     slab.free_count -= 1
     if slab.free_count == 0:
-        usable_remove(pool, pool.usable[size_class] - 1)
+        slab_remove(pool, &pool.usable[size_class], pool.usable[size_class] - 1)
     return packet
 
 
 cdef inline void pool_return(Pool *pool, Packet *packet) noexcept nogil:
     cdef Slab *slab
-    cdef uint32_t size_class
+    cdef uint32_t size_class, index
     pool.in_use -= 1
     if DEBUG_BUILD:
         pool.bytes -= packet.slab
         free(packet)
         return
-    slab = &pool.slabs[packet.slab]
+    index = packet.slab
+    slab = &pool.slabs[index]
     size_class = slab.size_class
     packet.next = slab.free
     slab.free = packet
     slab.free_count += 1
     if not slab.listed:
-        usable_push(pool, packet.slab)
+        slab_push(pool, &pool.usable[size_class], index)
     if slab.free_count == slab.packets:
+        slab_remove(pool, &pool.usable[size_class], index)
+        slab_push(pool, &pool.empty[size_class], index)
         pool.empty_slabs[size_class] += 1
         # Hysteresis: a queue that fills and drains must not map and unmap memory each time.
-        if pool.empty_slabs[size_class] > SPARE_SLABS + pool.slabs_in_class[size_class] // 2:
-            slab_give_back(pool, packet.slab)
+        while pool.empty_slabs[size_class] > (
+            SPARE_SLABS + (pool.slabs_in_class[size_class] - pool.empty_slabs[size_class]) // 2
+        ):
+            slab_give_back(pool, pool.empty[size_class] - 1)
 
 
 cdef inline Packet *packet_new(Pool *pool, uint32_t room) noexcept nogil:
