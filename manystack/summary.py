@@ -152,7 +152,7 @@ def _node_summaries(engine: "Engine") -> Iterable[NodeSummary]:
 
 def summary_lines(summary: Summary, ended: str | None = None) -> list[str]:
     """Return the summary as lines of text for a terminal."""
-    lines = [headline(summary, ended)]
+    lines = head_lines(summary, ended)
     for part in (_traffic_lines(summary), _link_lines(summary), _node_lines(summary)):
         if part:
             lines += ["", *part]
@@ -160,22 +160,20 @@ def summary_lines(summary: Summary, ended: str | None = None) -> list[str]:
     return lines
 
 
-def headline(summary: Summary, ended: str | None) -> str:
-    """Return how long it ran, in which time, why it ended, and whether it can be repeated."""
-    text = f"{summary.network}: {clock_text(summary.emulated_ns)} of {summary.time} time"
-    if summary.time == "real":
-        text = f"{summary.network}: {clock_text(summary.emulated_ns)}"
-    else:
-        text += f" in {time_text(summary.wall_ns)}"
+def head_lines(summary: Summary, ended: str | None) -> list[str]:
+    """Return how long it ran, in which time, why it ended, and what keeps it from being repeated."""
+    text = f"{summary.network}: {clock_text(summary.emulated_ns)}"
+    if summary.time != "real":
+        text += f" of {summary.time} time in {time_text(summary.wall_ns)}"
     if ended is not None:
         text += f", ended: {ended}"
-    text += f" (seed {summary.seed})"
+    lines = [f"{text} (seed {summary.seed})"]
     if summary.outside_changes:
-        text += f"\nnot reproducible: changed from outside ({'; '.join(summary.outside_changes[:5])}"
-        text += ", …)" if len(summary.outside_changes) > 5 else ")"
+        changes = [*summary.outside_changes[:5], *(["…"] if len(summary.outside_changes) > 5 else [])]
+        lines.append(f"not reproducible: changed from outside ({'; '.join(changes)})")
     if summary.time.startswith("x"):
-        text += "\nprograms outside live in another time than this network"
-    return text
+        lines.append("programs outside live in another time than this network")
+    return lines
 
 
 def traffic_table(traffic: Iterable[TrafficSummary]) -> list[str]:

@@ -52,10 +52,13 @@ def count_text(count: int | None) -> str:
 
 
 def share_text(part: int, whole: int) -> str:
-    """Return a part of a whole in percent: `0%`, `0.1%`, `12%`."""
+    """Return a part of a whole in percent: `0%`, `0.13%`, `12%`; 0 and 100 only where that is exact."""
     if part == 0 or whole == 0:
         return "0%"
-    return f"{100 * part / whole:.2g}%" if part < whole else "100%"
+    percent = 100 * part / whole
+    if 10 <= percent < 99.5:
+        return f"{percent:.0f}%"
+    return f"{percent:.2g}%" if percent < 10 else f"{percent:.4g}%"
 
 
 def plural(count: int, noun: str) -> str:

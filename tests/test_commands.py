@@ -154,7 +154,7 @@ def test_the_verbs_on_a_running_network(topology: Path) -> None:
 
         lines = emu("ping", "h1", "h2", "-c", "2", "-i", "10ms", "--name", NAME).splitlines()
         assert lines[0] == "PING 192.168.0.2 from h1: 56 bytes of data."
-        assert lines[1].startswith("64 bytes from 192.168.0.2: icmp_seq=1 ttl=63 time=")
+        assert lines[1].startswith("64 bytes from 192.168.0.2: icmp_seq=1 ttl=254 time=")
         assert "2 packets transmitted, 2 received, 0% packet loss" in lines[-2]
         assert lines[-1].startswith("rtt min/avg/max/mdev = ")
 
@@ -181,6 +181,24 @@ def test_the_verbs_on_a_running_network(topology: Path) -> None:
         assert "192.168.0.1/24" in emu("show", "nodes", "--name", NAME)
         assert "10.0.0.10" in emu("show", "neighbors", "r1", "--name", NAME)
         assert "r1.eth0" in emu("show", "stats", "r1", "--name", NAME)
+
+
+def test_a_ping_without_end_ends_on_ctrl_c_with_its_statistics(topology: Path) -> None:
+    command = "from manystack.commands.emu import main; main()"
+    with network(topology):
+        arguments = ["ping", "h1", "h2", "-i", "20ms", "--name", NAME]
+        with subprocess.Popen(
+            [sys.executable, "-c", command, *arguments], stdout=subprocess.PIPE, text=True
+        ) as ping:
+            assert ping.stdout is not None
+            assert ping.stdout.readline().startswith("PING 192.168.0.2 from h1")
+            for number in (1, 2, 3):
+                assert f"icmp_seq={number} " in ping.stdout.readline()
+            ping.send_signal(signal.SIGINT)
+            output, _ = ping.communicate()
+        assert ping.returncode == 0
+        assert "rtt min/avg/max/mdev = " in output
+        assert emu_json("ps", "--name", NAME)
 
 
 def test_every_verb_speaks_json(topology: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_a_ping_takes_the_sum_of_the_delays(emu: Engine) -> None:
     assert result
     assert result.rtt_ns == 30 * MS
     assert result.replies[0].responder == IPv4Address("10.0.2.2")
-    assert result.replies[0].ttl == 62
+    assert result.replies[0].ttl == 253
 
 
 def test_a_series_of_pings_counts_and_waits(emu: Engine) -> None:
@@ -263,6 +264,14 @@ def test_a_run_can_be_stopped_from_a_program(emu: Engine) -> None:
     assert emu.now_ns - began == 3 * SECOND_NS
 
 
+def test_ctrl_c_ends_a_plain_call_and_nothing_else(emu: Engine) -> None:
+    emu.loop.call_later(1, signal.raise_signal, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        emu.node("h1").ping("h2", count=10)
+    assert emu.node("h1").ping("h2").rtt_ns == 30 * MS
+    assert emu.run("1s") == "duration"
+
+
 def test_real_traffic_without_a_tap_ends_by_itself() -> None:
     traffic = [{"kind": "ping", "from": "h1", "to": "h2", "interval": "5ms", "count": 5}]
     with Engine(network(traffic=traffic), time="real") as emu:
@@ -352,7 +361,7 @@ def test_a_tap_in_virtual_time_is_refused_with_its_place() -> None:
         (lambda emu: emu.node("h1").ping("nowhere"), "neither an IPv4 address nor a node"),
         (lambda emu: emu.node("h1").ping("h2", count=0), "count"),
         (lambda emu: emu.node("h1").ping("h2", interval="1"), "interval"),
-        (lambda emu: emu.node("h1").ping("h2", size="1MiB"), "65507 bytes"),
+        (lambda emu: emu.node("h1").ping("h2", size="1MiB"), "65507"),
         (lambda emu: emu.node("h1").add_route("10.0.0.0/33", "10.0.1.1"), "prefix"),
         (lambda emu: emu.node("h1").add_route("10.7.0.0/16", "172.16.0.1"), "h1: "),
         (lambda emu: emu.node("h1").delete_route("10.7.0.0/16"), "no route to 10.7.0.0/16"),

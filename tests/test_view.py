@@ -1,0 +1,98 @@
+"""What `emu-run` shows meanwhile."""
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from manystack import Engine, Topology
+from manystack.view import LiveView, PlainView, showing
+
+
+def network(time: str) -> Topology:
+    return Topology.parse(
+        {
+            "manystack": 1,
+            "name": "pair",
+            "time": time,
+            "seed": 3,
+            "nodes": {
+                "a": {"kind": "host", "interfaces": {"eth0": {"addresses": ["10.0.0.1/24"]}}},
+                "b": {"kind": "host", "interfaces": {"eth0": {"addresses": ["10.0.0.2/24"]}}},
+            },
+            "links": [{"ends": ["a.eth0", "b.eth0"], "delay": "1ms"}],
+            "traffic": [{"kind": "udp", "from": "a", "to": "b", "rate": "8Mbit/s", "size": "1000B"}],
+        }
+    )
+
+
+def screen(height: int = 40) -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=120, height=height, color_system=None)
+
+
+def written(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_live_view_shows_clock_traffic_links_nodes_and_events() -> None:
+    console = screen()
+    with Engine(network("virtual")) as emu:
+        view = LiveView(emu, console)
+        view.begin()
+        emu.subscribe(view.event)
+        emu.run("1s")
+        emu.link("a", "b").down()
+        view.refresh()
+        view.end()
+    text = written(console)
+    assert "pair  1.000s  virtual time  2 nodes, 1 link" in text
+    assert "udp a → b, 8Mbit/s  1,001" in text
+    assert "8.337 Mbit/s" in text  # frames and all
+    assert "b     host" in text
+    assert "link-down a.eth0 b.eth0" in text
+
+
+def test_a_small_screen_shows_the_first_few() -> None:
+    nodes: dict[str, Any] = {"s": {"kind": "switch"}}
+    for i in range(50):
+        nodes[f"h{i}"] = {"kind": "host", "interfaces": {"eth0": {"addresses": [f"10.0.0.{i + 1}/24"]}}}
+    links = [{"ends": [f"h{i}.eth0", "s"]} for i in range(50)]
+    document = {"manystack": 1, "name": "star", "time": "virtual", "nodes": nodes, "links": links}
+    console = screen(height=20)
+    with Engine(Topology.parse(document)) as emu:
+        view = LiveView(emu, console)
+        view.begin()
+        view.end()
+    assert "… 47 more" in written(console)
+    assert "… 48 more" in written(console)
+
+
+def test_plain_lines_tell_how_far_it_is() -> None:
+    lines: list[str] = []
+    with Engine(network("virtual")) as emu:
+        view = PlainView(emu, lines.append)
+        view.begin()
+        emu.run("10s")
+        view.refresh()
+        view.end()
+    assert lines[0] == "pair: 2 nodes, 1 link, virtual time, seed 3"
+    assert lines[1].startswith("     10.000s  ")
+    assert "traffic: 0 of 1 done" in lines[1]
+
+
+@pytest.mark.parametrize("time", ["virtual", "real"])
+def test_a_view_is_refreshed_in_real_time_whatever_the_network_does(time: str) -> None:
+    class Counting(PlainView):
+        period_s = 0.001
+
+        def refresh(self) -> None:
+            super().refresh()
+            if len(lines) > 3:
+                emu.stop("seen enough")
+
+    lines: list[str] = []
+    with Engine(network(time)) as emu, showing(Counting(emu, lines.append), emu):
+        assert emu.run() == "seen enough"
+    assert len(lines) >= 4
