@@ -9,7 +9,7 @@ import threading
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -35,6 +35,7 @@ from .platform cimport (
 )
 from .route cimport prefix_mask, route_find, route_set
 from .schedule cimport POSTED_CAPACITY, count_drop, never
+from .vnet cimport VNET_HEADER
 from .worker cimport (
     TAG_TIMER, TAG_WAKE, new_epoll_fd, new_event_fd, new_timer_fd, next_event_ns, signal_fd, watch_fd, worker_enter, worker_loop,
     worker_run,
@@ -69,7 +70,7 @@ DROP_REASONS = (
     "ip_broadcast", "ip_multicast", "ip_fragmentation_needed", "ip_fragment_not_reassembled", "ip_protocol_unknown",
     "icmp_truncated", "icmp_checksum", "icmp_type_unknown", "icmp_no_listener", "icmp_rate_limited",
     "udp_truncated", "udp_length", "udp_checksum", "udp_port_unreachable",
-    "tap_write",
+    "tap_write", "vnet_header",
 )
 
 _ROUTE_KINDS = {ROUTE_LOCAL: "local", ROUTE_CONNECTED: "connected", ROUTE_GATEWAY: "gateway", ROUTE_UNREACHABLE: "unreachable"}
@@ -82,8 +83,10 @@ cdef enum:
     FLOW_LIMIT = 1 << 14
     FIRST_UDP_PORT = 49152
     UDP_STAMP_BYTES = 16
-    LONGEST_NS = 1000000000000000
     RUN_SLICE_NS = 50000000        # of real time between two looks at Python's signals
+
+_LONGEST_NS = 10**15               # that is added to a time: 11 days
+_LAST_NS = 4 * 10**18              # 126 years: with all that may be added it is still a time
 
 ctypedef void (*operation_function)(Worker *worker, void *argument) noexcept nogil
 
@@ -102,9 +105,9 @@ cdef class Switch:
     cdef object thread
     cdef object lock
 
-    def __cinit__(self, *, bint real_time=False, int64_t dilation=1, uint64_t pool_limit_bytes=1 << 30):
-        if dilation < 1:
-            raise ValueError("dilation is how many real seconds one emulated second takes: 1 or more")
+    def __cinit__(self, *, bint real_time=False, dilation=1, pool_limit_bytes=1 << 30):
+        must_lie("dilation (real seconds for one emulated second)", dilation, 1, 1000000)
+        must_lie("pool limit", pool_limit_bytes, 0, INT64_MAX, " bytes")
         self.lock = threading.Lock()
         self.real_time = real_time
         self.dilation = dilation
@@ -198,29 +201,29 @@ cdef class Switch:
             raise RuntimeError("this engine has been closed")
         return self.worker
 
-    cdef Node *_node(self, uint32_t index) except NULL:
+    cdef Node *_node(self, index) except NULL:
         self._open()
-        if index >= self.node_count:
+        if not 0 <= index < self.node_count:
             raise ValueError(f"there is no node {index}: this engine has {self.node_count}")
-        return &self.worker.nodes[index]
+        return &self.worker.nodes[<uint32_t>index]
 
-    cdef Interface *_interface(self, uint32_t index) except NULL:
+    cdef Interface *_interface(self, index) except NULL:
         self._open()
-        if index >= self.interface_count:
+        if not 0 <= index < self.interface_count:
             raise ValueError(f"there is no interface {index}: this engine has {self.interface_count}")
-        return &self.interfaces[index]
+        return &self.interfaces[<uint32_t>index]
 
-    cdef Pipe *_pipe(self, uint32_t index) except NULL:
+    cdef Pipe *_pipe(self, index) except NULL:
         self._open()
-        if index >= self.pipe_count:
+        if not 0 <= index < self.pipe_count:
             raise ValueError(f"there is no pipe {index}: this engine has {self.pipe_count}")
-        return &self.pipes[index]
+        return &self.pipes[<uint32_t>index]
 
-    cdef Flow *_flow(self, uint32_t index) except NULL:
+    cdef Flow *_flow(self, index) except NULL:
         self._open()
-        if index >= FLOW_LIMIT or not self.worker.flows[index].used:
+        if not 0 <= index < FLOW_LIMIT or not self.worker.flows[<uint32_t>index].used:
             raise ValueError(f"there is no flow {index}")
-        return &self.worker.flows[index]
+        return &self.worker.flows[<uint32_t>index]
 
     cdef void _call(self, operation_function function, Operation *operation) noexcept:
         """Carry an operation out on the worker: by mailbox while its thread runs, else here."""
@@ -244,11 +247,11 @@ cdef class Switch:
 
     # Building --------------------------------------------------------------------------------------------------------
 
-    def add_node(self, uint32_t kind):
+    def add_node(self, kind):
         cdef Worker *worker = self._open()
         cdef Node *node
         self._must_not_run("add a node")
-        if kind > KIND_PORT:
+        if not 0 <= kind <= KIND_PORT:
             raise ValueError(f"there is no node kind {kind}")
         if self.node_count == NODE_LIMIT:
             raise ValueError(f"an engine holds at most {NODE_LIMIT} nodes")
@@ -264,7 +267,7 @@ cdef class Switch:
         self.node_count += 1
         return node.index
 
-    def add_interface(self, uint32_t node_index, bytes mac, uint32_t mtu=1500):
+    def add_interface(self, node_index, bytes mac not None, mtu=1500):
         cdef Node *node = self._node(node_index)
         cdef Interface *interface
         self._must_not_run("add an interface")
@@ -291,14 +294,14 @@ cdef class Switch:
         self.interface_count += 1
         return interface.index
 
-    def add_address(self, uint32_t interface_index, uint32_t address, uint32_t prefix_length):
+    def add_address(self, interface_index, address, prefix_length):
         cdef Interface *interface = self._interface(interface_index)
         cdef Node *node = interface.node
         cdef uint32_t mask
         cdef int place
         self._must_not_run("add an address")
-        if prefix_length > 32:
-            raise ValueError(f"prefix length {prefix_length}: allowed are 0 to 32")
+        must_lie("address", address, 0, 0xFFFFFFFF)
+        must_lie("prefix length", prefix_length, 0, 32)
         mask = prefix_mask(prefix_length)
         if node.kind != KIND_HOST and node.kind != KIND_ROUTER:
             raise ValueError("only hosts and routers have addresses")
@@ -317,12 +320,14 @@ cdef class Switch:
             route_set(&node.table, address & mask, prefix_length, ROUTE_CONNECTED, 0, interface)
         route_set(&node.table, address, 32, ROUTE_LOCAL, 0, interface)
 
-    def add_link(self, uint32_t interface_a, uint32_t interface_b, uint64_t seed_ab=0, uint64_t seed_ba=0):
+    def add_link(self, interface_a, interface_b, seed_ab=0, seed_ba=0):
         cdef Interface *a = self._interface(interface_a)
         cdef Interface *b = self._interface(interface_b)
         cdef Pipe *ab
         cdef Pipe *ba
         self._must_not_run("add a link")
+        must_lie("seed", seed_ab, 0, UINT64_MAX)
+        must_lie("seed", seed_ba, 0, UINT64_MAX)
         if a == b:
             raise ValueError("a link joins two interfaces, not one with itself")
         if a.output is not NULL or b.output is not NULL:
@@ -353,7 +358,7 @@ cdef class Switch:
         receiver.input = pipe
         self.pipe_count += 1
 
-    def attach_tap(self, uint32_t node_index, int fd):
+    def attach_tap(self, node_index, int fd):
         cdef Node *node = self._node(node_index)
         self._must_not_run("attach a TAP device")
         if node.kind != KIND_TAP or node.port_count != 1 or node.tap_fd >= 0:
@@ -371,19 +376,20 @@ cdef class Switch:
     # Live changes ----------------------------------------------------------------------------------------------------
 
     def set_pipe(
-        self, uint32_t pipe, *, uint64_t bandwidth_bps=0, uint32_t overhead_bytes=0, int64_t delay_ns=0, double loss=0.0,
+        self, pipe, *, bandwidth_bps=0, overhead_bytes=0, delay_ns=0, double loss=0.0,
         queue_limit_packets=None, queue_limit_bytes=None,
     ):
         cdef Operation operation
         operation.pipe = self._pipe(pipe)
         if not 0.0 <= loss <= 1.0:
             raise ValueError(f"loss {loss}: allowed are 0 to 1")
-        if not 0 <= delay_ns <= LONGEST_NS:
+        if not 0 <= delay_ns <= _LONGEST_NS:
             raise ValueError(f"delay {delay_ns} ns: allowed are 0 to 1,000,000 s")
-        if bandwidth_bps > 1000000000000 or (0 < bandwidth_bps < 100):
+        if bandwidth_bps != 0 and not 100 <= bandwidth_bps <= 1000000000000:
             raise ValueError(f"bandwidth {bandwidth_bps} bit/s: allowed are 100 to 10^12, or 0 for no limit")
-        if overhead_bytes > 65535:
-            raise ValueError(f"overhead {overhead_bytes} bytes: allowed are 0 to 65535")
+        must_lie("overhead", overhead_bytes, 0, 65535, " bytes")
+        must_lie("queue limit", queue_limit_packets or 0, 0, UINT64_MAX, " packets")
+        must_lie("queue limit", queue_limit_bytes or 0, 0, UINT64_MAX, " bytes")
         operation.bandwidth_bps = bandwidth_bps
         operation.overhead_bytes = overhead_bytes
         operation.delay_ns = delay_ns
@@ -392,18 +398,21 @@ cdef class Switch:
         operation.queue_limit_bytes = UINT64_MAX if queue_limit_bytes is None else queue_limit_bytes
         self._call(do_set_pipe, &operation)
 
-    def set_link_up(self, uint32_t pipe, bint up):
+    def set_link_up(self, pipe, bint up):
         cdef Operation operation
         operation.pipe = self._pipe(pipe)
         operation.up = up
         self._call(do_set_link_up, &operation)
 
-    def add_route(self, uint32_t node, uint32_t prefix, uint32_t prefix_length, gateway):
+    def add_route(self, node, prefix, prefix_length, gateway):
         cdef Operation operation
         cdef Node *context = self._node(node)
         cdef uint32_t i
-        if prefix_length > 32 or prefix & ~prefix_mask(prefix_length):
-            raise ValueError("a prefix is 0 to 32 bits long, and has no bits set after them")
+        must_lie("prefix", prefix, 0, 0xFFFFFFFF)
+        must_lie("prefix length", prefix_length, 0, 32)
+        if <uint32_t>prefix & ~prefix_mask(prefix_length):
+            raise ValueError("a prefix has no bits set after its length")
+        must_lie("gateway", gateway or 0, 0, 0xFFFFFFFF)
         operation.node = context
         operation.prefix = prefix
         operation.prefix_length = prefix_length
@@ -423,9 +432,11 @@ cdef class Switch:
         if not operation.found:
             raise ValueError("the prefix is one of the node's own subnets or addresses")
 
-    def delete_route(self, uint32_t node, uint32_t prefix, uint32_t prefix_length):
+    def delete_route(self, node, prefix, prefix_length):
         cdef Operation operation
         operation.node = self._node(node)
+        must_lie("prefix", prefix, 0, 0xFFFFFFFF)
+        must_lie("prefix length", prefix_length, 0, 32)
         operation.prefix = prefix
         operation.prefix_length = prefix_length
         self._call(do_delete_route, &operation)
@@ -433,7 +444,7 @@ cdef class Switch:
 
     # What is there ---------------------------------------------------------------------------------------------------
 
-    def routes(self, uint32_t node):
+    def routes(self, node):
         cdef Operation operation
         cdef uint32_t i
         operation.node = self._node(node)
@@ -442,14 +453,15 @@ cdef class Switch:
         free(operation.rows)
         return rows
 
-    def lookup(self, uint32_t node, uint32_t address):
+    def lookup(self, node, address):
         cdef Operation operation
         operation.node = self._node(node)
+        must_lie("address", address, 0, 0xFFFFFFFF)
         operation.prefix = address
         self._call(do_lookup, &operation)
         return route_row(&operation.route_copy)[2:] if operation.found else ("none", None, None)
 
-    def neighbors(self, uint32_t node):
+    def neighbors(self, node):
         cdef Operation operation
         cdef Neighbor *neighbor
         cdef uint32_t i
@@ -470,7 +482,7 @@ cdef class Switch:
         free(operation.rows)
         return sorted(rows, key=lambda row: row[:2])
 
-    def mac_table(self, uint32_t node):
+    def mac_table(self, node):
         cdef Operation operation
         cdef MacEntry *entry
         cdef uint8_t mac[6]
@@ -492,7 +504,7 @@ cdef class Switch:
     # Flows -----------------------------------------------------------------------------------------------------------
 
     cdef Flow *_new_flow(
-        self, Operation *operation, uint32_t node_index, uint32_t destination, int64_t start_ns, int64_t stop_ns
+        self, Operation *operation, node_index, destination, start_ns, stop_ns
     ) except NULL:
         """Reserve a place for a flow, and give what it will be, to be filled in: the worker copies it to its place."""
         cdef Node *node = self._node(node_index)
@@ -500,6 +512,9 @@ cdef class Switch:
         cdef uint32_t index, k
         if node.kind != KIND_HOST and node.kind != KIND_ROUTER:
             raise ValueError("only hosts and routers send traffic of their own")
+        must_lie("destination", destination, 0, 0xFFFFFFFF)
+        must_lie("start", start_ns, INT64_MIN, INT64_MAX, " ns")
+        must_lie("stop", stop_ns, INT64_MIN, INT64_MAX, " ns")
         if not is_one_host(destination):
             raise ValueError("traffic goes to the address of one host")
         # A place is used again as late as can be, so that nothing that is still under way is taken for the new flow's.
@@ -523,16 +538,17 @@ cdef class Switch:
         raise ValueError(f"an engine holds at most {FLOW_LIMIT} flows")
 
     def add_ping(
-        self, uint32_t node, uint32_t destination, *, int64_t interval_ns, uint64_t count, uint32_t size_bytes=56,
-        int64_t start_ns=0, int64_t stop_ns=INT64_MAX, int64_t timeout_ns=1000000000, uint32_t ttl=64,
-        uint32_t probes_per_ttl=0, bint keep_replies=False,
+        self, node, destination, *, interval_ns, count, size_bytes=56, start_ns=0, stop_ns=INT64_MAX, timeout_ns=1000000000,
+        ttl=64, probes_per_ttl=0, bint keep_replies=False,
     ):
         cdef Operation operation
         cdef Flow *flow
-        if interval_ns > LONGEST_NS or timeout_ns > LONGEST_NS:
-            raise ValueError("a ping's interval and timeout are at most 1,000,000 s")
-        if interval_ns < 1 or size_bytes > 65507 or not 1 <= ttl <= 255 or timeout_ns < 1 or probes_per_ttl > 100:
-            raise ValueError("a ping has an interval and a timeout above 0, at most 65507 bytes, a TTL of 1 to 255")
+        must_lie("interval", interval_ns, 1, _LONGEST_NS, " ns")
+        must_lie("timeout", timeout_ns, 1, _LONGEST_NS, " ns")
+        must_lie("count", count, 0, UINT64_MAX)
+        must_lie("size", size_bytes, 0, 65507, " bytes")
+        must_lie("TTL", ttl, 1, 255)
+        must_lie("probes per TTL", probes_per_ttl, 0, 100)
         flow = self._new_flow(&operation, node, destination, start_ns, stop_ns)
         flow.kind = FLOW_PING
         flow.identifier = <uint32_t>(flow.index + 1) & 0xFFFF
@@ -547,17 +563,17 @@ cdef class Switch:
         return flow.index
 
     def add_udp(
-        self, uint32_t node, uint32_t destination, *, uint64_t rate_bps, uint32_t size_bytes, int64_t start_ns=0,
-        int64_t stop_ns=INT64_MAX, sink=None,
+        self, node, destination, *, rate_bps, size_bytes, start_ns=0, stop_ns=INT64_MAX, sink=None,
     ):
         cdef Operation operation
         cdef Flow *flow
         cdef Node *sink_node = NULL
-        cdef uint64_t nanobits = <uint64_t>size_bytes * 8 * 1000000000
+        cdef uint64_t nanobits
         if not 1 <= rate_bps <= 1000000000000:
             raise ValueError(f"rate {rate_bps} bit/s: allowed are 1 to 10^12")
         if not UDP_STAMP_BYTES <= size_bytes <= 65507:
             raise ValueError(f"size {size_bytes} bytes: allowed are {UDP_STAMP_BYTES} to 65507 (a stamp takes the first)")
+        nanobits = <uint64_t>size_bytes * 8 * 1000000000
         if sink is not None:
             sink_node = self._node(sink)
         flow = self._new_flow(&operation, node, destination, start_ns, stop_ns)
@@ -566,13 +582,13 @@ cdef class Switch:
         flow.sink = sink_node
         flow.size_bytes = size_bytes
         flow.rate_bps = rate_bps
-        flow.interval_ns = nanobits // rate_bps
-        flow.interval_remainder = nanobits % rate_bps
+        flow.interval_ns = nanobits // flow.rate_bps
+        flow.interval_remainder = nanobits % flow.rate_bps
         flow.timeout_ns = 1000000000
         self._call(do_start_flow, &operation)
         return flow.index
 
-    def flow(self, uint32_t flow):
+    def flow(self, flow):
         cdef Operation operation
         cdef Flow *copy = &operation.flow_copy
         cdef uint32_t i
@@ -600,7 +616,7 @@ cdef class Switch:
             "delay_max_ns": copy.delay_max_ns if received else None,
         }
 
-    def take_replies(self, uint32_t flow):
+    def take_replies(self, flow):
         cdef Operation operation
         cdef Reply *reply
         cdef uint32_t i
@@ -616,36 +632,37 @@ cdef class Switch:
         free(operation.rows)
         return rows
 
-    def stop_flow(self, uint32_t flow):
+    def stop_flow(self, flow):
         cdef Operation operation
         operation.flow = self._flow(flow)
         self._call(do_stop_flow, &operation)
 
-    def remove_flow(self, uint32_t flow):
+    def remove_flow(self, flow):
         cdef Operation operation
         operation.flow = self._flow(flow)
         self._call(do_remove_flow, &operation)
 
     # Frames by hand --------------------------------------------------------------------------------------------------
 
-    cdef Node *_port(self, uint32_t index) except NULL:
+    cdef Node *_port(self, index) except NULL:
         cdef Node *node = self._node(index)
         if node.kind != KIND_PORT or node.port_count != 1:
             raise ValueError("frames are put in and taken out by hand at PORT nodes that have their interface")
         return node
 
-    def inject(self, uint32_t node, const uint8_t[::1] frame not None, uint32_t count=1):
+    def inject(self, node, const uint8_t[::1] frame not None, count=1):
         cdef Operation operation
         operation.node = self._port(node)
         if not 1 <= frame.shape[0] <= 65664:
             raise ValueError("a frame has 1 to 65664 bytes")
+        must_lie("count", count, 0, 0xFFFFFFFF)
         operation.frame = &frame[0]
         operation.frame_length = <uint32_t>frame.shape[0]
         operation.repeat = count
         self._call(do_inject, &operation)
         return operation.row_count
 
-    def take_frames(self, uint32_t node):
+    def take_frames(self, node):
         cdef Operation operation
         cdef uint8_t *next
         cdef uint32_t i, length
@@ -660,7 +677,7 @@ cdef class Switch:
         free(operation.rows)
         return frames
 
-    def discard_frames(self, uint32_t node, bint discard):
+    def discard_frames(self, node, bint discard):
         self._port(node).discard_frames = discard
 
     # Time ------------------------------------------------------------------------------------------------------------
@@ -687,15 +704,17 @@ cdef class Switch:
             if operation.interface.address_count and operation.interface.output is not NULL:
                 do_announce(self.worker, &operation)
 
-    def run(self, int64_t until_ns, *, bint stop_on_event=False, int64_t wall_limit_ns=0):
+    def run(self, until_ns, *, bint stop_on_event=False, int64_t wall_limit_ns=0):
         cdef Worker *worker = self._open()
         cdef int64_t limit_ns = host_clock_ns() + wall_limit_ns
-        cdef int64_t slice_ns
+        cdef int64_t slice_ns, target_ns
         cdef bint finished = False
         if self.real_time:
             raise RuntimeError("run() is for virtual time; in real time, start() the engine's own thread")
+        must_lie("time", until_ns, INT64_MIN, _LAST_NS, " ns")
         if until_ns < worker.clock.now_ns:
             raise ValueError(f"time does not go back: it is {worker.clock.now_ns} ns already")
+        target_ns = until_ns
         with self.lock:
             self._announce()
             worker.run_ahead = not stop_on_event and wall_limit_ns == 0
@@ -705,7 +724,7 @@ cdef class Switch:
                     slice_ns = limit_ns
                 posted = worker.posted_tail
                 with nogil:
-                    finished = worker_run(worker, until_ns, stop_on_event, slice_ns)
+                    finished = worker_run(worker, target_ns, stop_on_event, slice_ns)
                 if finished:
                     break
                 if worker.instant_ns > worker.clock.now_ns:
@@ -713,7 +732,7 @@ cdef class Switch:
                 if (stop_on_event and worker.posted_tail != posted) or (wall_limit_ns and host_clock_ns() >= limit_ns):
                     return False
                 PyErr_CheckSignals()
-            worker.clock.now_ns = until_ns
+            worker.clock.now_ns = target_ns
             return True
 
     def start(self):
@@ -778,7 +797,7 @@ cdef class Switch:
             "tap_write_drop_packets": copy.tap_write_drop_packets,
         }
 
-    def pipe_statistics(self, uint32_t pipe):
+    def pipe_statistics(self, pipe):
         cdef Operation operation
         cdef Pipe *copy = &operation.pipe_copy
         operation.pipe = self._pipe(pipe)
@@ -797,7 +816,7 @@ cdef class Switch:
             "waiting_bytes": copy.queue_bytes,
         }
 
-    def interface_statistics(self, uint32_t interface):
+    def interface_statistics(self, interface):
         cdef Operation operation
         cdef Interface *copy = &operation.interface_copy
         operation.interface = self._interface(interface)
@@ -806,7 +825,7 @@ cdef class Switch:
             "rx_packets": copy.rx_packets, "rx_bytes": copy.rx_bytes, "tx_packets": copy.tx_packets, "tx_bytes": copy.tx_bytes,
         }
 
-    def node_drops(self, uint32_t node):
+    def node_drops(self, node):
         cdef Operation operation
         cdef uint32_t i
         operation.node = self._node(node)
@@ -818,7 +837,7 @@ cdef class Switch:
         free(operation.rows)
         return drops
 
-    def memory_bytes(self, uint32_t node):
+    def memory_bytes(self, node):
         cdef Node *context = self._node(node)
         cdef uint64_t total = sizeof(Node) + context.port_capacity * sizeof(void *)
         cdef uint32_t i
@@ -850,6 +869,11 @@ cdef route_row(Route *route):
         route.gateway if route.kind == ROUTE_GATEWAY else None,
         route.interface.index if route.interface is not NULL else None,
     )
+
+
+cdef must_lie(what, value, least, most, unit=""):
+    if not least <= value <= most:
+        raise ValueError(f"{what} {value}: allowed are {least} to {most}{unit}")
 
 
 cdef quantile(list samples, int percent):
