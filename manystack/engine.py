@@ -6,6 +6,7 @@ Every call that waits for emulated time exists twice: `name(...)` runs the engin
 
 import asyncio
 import difflib
+import os
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -122,7 +123,7 @@ class Engine:
             if not self.is_virtual:
                 self.switch.start()
                 self._cleanup.callback(self.switch.stop)
-                self.loop.add_reader(self.switch.event_fd, self._dispatch)
+                self.loop.add_reader(self.switch.event_fd, self._events_arrived, self.switch.event_fd)
         except BaseException:
             self.close()
             raise
@@ -353,6 +354,10 @@ class Engine:
                 task.cancel()
                 self.loop.run_until_complete(asyncio.wait([task]))
             raise
+
+    def _events_arrived(self, event_fd: int) -> None:
+        os.eventfd_read(event_fd)  # before taking events, so that none can come unnoticed in between
+        self._dispatch()
 
     def _dispatch(self) -> bool:
         events = self.switch.take_events()

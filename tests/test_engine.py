@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -262,6 +263,16 @@ def test_a_run_can_be_stopped_from_a_program(emu: Engine) -> None:
     began = emu.now_ns
     assert emu.run("10s") == "stopped"
     assert emu.now_ns - began == 3 * SECOND_NS
+
+
+def test_waiting_in_real_time_costs_no_processor_time() -> None:
+    with Engine(network(), time="real") as emu:
+        emu.node("h1").ping("h2")
+        emu.link("h1", "r1.eth0").down()
+        emu.link("h1", "r1.eth0").up()
+        before = time.process_time()
+        emu.run("300ms")
+        assert time.process_time() - before < 0.03
 
 
 def test_ctrl_c_ends_a_plain_call_and_nothing_else(emu: Engine) -> None:
