@@ -255,6 +255,7 @@ class Lab:
     pool_limit_bytes: int = 1 << 28
     switch: Switch = field(init=False)
     macs: dict[int, bytes] = field(default_factory=dict)
+    interfaces: dict[int, list[int]] = field(default_factory=dict)
     wires: list[Wire] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -264,6 +265,7 @@ class Lab:
         station = mac(len(self.macs) + 1)
         index = self.switch.add_interface(node, station, mtu)
         self.macs[index] = station
+        self.interfaces.setdefault(node, []).append(index)
         for text in addresses:
             address = IPv4Interface(text)
             self.switch.add_address(index, int(address.ip), address.network.prefixlen)
