@@ -85,10 +85,10 @@ build/debug/.built build/sanitized/.built: setup.py $(ENGINE_SOURCES) $(PYTHON_S
 	touch $@
 
 test-engine-debug: build/debug/.built
-	PYTHONPATH=build/debug $(BIN)/pytest -m engine --engine=build/debug
+	PYTHONPATH=build/debug $(BIN)/pytest --capture=sys -m engine --engine=build/debug
 
 test-engine-sanitized: build/sanitized/.built
-	PYTHONPATH=build/sanitized $(SANITIZED_RUN) $(BIN)/pytest -m engine --engine=build/sanitized
+	PYTHONPATH=build/sanitized $(SANITIZED_RUN) $(BIN)/pytest --capture=sys -m engine --engine=build/sanitized
 
 # Debian packages: looked for by what they bring, installed when one is missing and we are root.
 

@@ -1,6 +1,7 @@
 """One set of figures for the whole run; saved to bench/results and printed when it ends."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,10 @@ MEASURED = pytest.StashKey[Figures]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[MEASURED] = Figures()
+
+
+def pytest_report_header() -> str:
+    return f"busy with other work: {busy_share(seconds=1):.0%} of the machine (figures need a quiet one)"
 
 
 def pytest_terminal_summary(config: pytest.Config) -> None:
@@ -47,3 +52,18 @@ def one_cpu() -> Iterator[int]:
     os.sched_setaffinity(0, {cpu})
     yield cpu
     os.sched_setaffinity(0, allowed)
+
+
+def busy_share(seconds: float) -> float:
+    """The part of all CPUs' time that was used in the next `seconds`."""
+
+    def ticks() -> tuple[int, int]:
+        with Path("/proc/stat").open() as lines:
+            # user, nice, system, idle, waiting, interrupts, soft interrupts, stolen: see proc(5)
+            counts = [int(count) for count in lines.readline().split()[1:9]]
+        return counts[3] + counts[4], sum(counts)
+
+    idle_before, all_before = ticks()
+    time.sleep(seconds)
+    idle_after, all_after = ticks()
+    return 1 - (idle_after - idle_before) / (all_after - all_before)
