@@ -650,9 +650,14 @@ cdef class Switch:
             raise ValueError("frames are put in and taken out by hand at PORT nodes that have their interface")
         return node
 
-    def inject(self, node, const uint8_t[::1] frame not None, count=1):
+    def inject(self, node, const uint8_t[::1] frame not None, count=1, bytes vnet_header=None):
         cdef Operation operation
         operation.node = self._port(node)
+        operation.vnet_header = NULL
+        if vnet_header is not None:
+            if len(vnet_header) != VNET_HEADER:
+                raise ValueError(f"a virtio header has {VNET_HEADER} bytes")
+            operation.vnet_header = <const uint8_t *><const char *>vnet_header
         if not 1 <= frame.shape[0] <= 65664:
             raise ValueError("a frame has 1 to 65664 bytes")
         must_lie("count", count, 0, 0xFFFFFFFF)

@@ -8,7 +8,7 @@ from libc.string cimport memcpy, memset
 
 from .flow cimport flow_start
 from .layout cimport (
-    DROP_REASON_COUNT, POSTED_LINK_CHANGED, ROUTE_CONNECTED, ROUTE_LOCAL, Flow, Interface, MacEntry, Neighbor, Node, Packet,
+    DROP_REASON_COUNT, DROP_VNET_HEADER, POSTED_LINK_CHANGED, ROUTE_CONNECTED, ROUTE_LOCAL, Flow, Interface, MacEntry, Neighbor, Node, Packet,
     PacketList, Pipe, Route, Worker,
 )
 from .neighbor cimport arp_announce
@@ -17,7 +17,9 @@ from .pipe cimport pipe_find_ideal, pipe_serve_until, pipe_set_timing, pipe_set_
 from .platform cimport must_resize, store32, store64
 from .route cimport route_find, route_lookup, route_remove, route_set
 from .ether cimport interface_send
-from .schedule cimport never, post
+from .schedule cimport drop, never, post
+from .segment cimport wire_segments
+from .vnet cimport vnet_parse
 
 cdef struct Operation:
     Node *node
@@ -36,6 +38,7 @@ cdef struct Operation:
     uint32_t gateway
     uint32_t route_kind
     const uint8_t *frame
+    const uint8_t *vnet_header     # NULL: a plain frame
     uint32_t frame_length
     uint32_t repeat
     # results
@@ -166,11 +169,14 @@ cdef inline void do_copy_pipe(Worker *worker, void *argument) noexcept nogil:
     cdef Operation *operation = <Operation *>argument
     cdef Pipe *pipe = operation.pipe
     cdef uint32_t i = pipe.head
+    cdef Packet *packet
     if pipe.bandwidth_bps:
         pipe_serve_until(pipe, worker.instant_ns)
     operation.in_flight = 0
     while i != pipe.tail:
-        operation.in_flight += pipe.ring[i & (pipe.capacity - 1)].packet is not NULL
+        packet = pipe.ring[i & (pipe.capacity - 1)].packet
+        if packet is not NULL:
+            operation.in_flight += wire_segments(packet)
         i += 1
     operation.pipe_copy = pipe[0]
     operation.interface_copy = pipe.receiver[0]
@@ -255,7 +261,10 @@ cdef inline void do_inject(Worker *worker, void *argument) noexcept nogil:
         memcpy(packet.data, operation.frame, operation.frame_length)
         packet.length = packet.total_length = operation.frame_length
         packet.time_ns = now_ns
-        interface_send(worker, operation.node.ports[0], packet, now_ns)
+        if operation.vnet_header is not NULL and not vnet_parse(&worker.pool, packet, operation.vnet_header):
+            drop(worker, operation.node, packet, DROP_VNET_HEADER)
+        else:
+            interface_send(worker, operation.node.ports[0], packet, now_ns)
         operation.row_count += 1
 
 

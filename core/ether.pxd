@@ -6,6 +6,7 @@ from .layout cimport DROP_NO_LINK, Interface, Packet, Worker
 from .pipe cimport pipe_send
 from .platform cimport is_unlikely, load16, load32, load64, put16, store16, store32
 from .schedule cimport drop
+from .segment cimport wire_bytes, wire_segments
 
 cdef enum:
     ETHER_HEADER = 14
@@ -37,6 +38,6 @@ cdef inline void interface_send(Worker *worker, Interface *interface, Packet *pa
     if is_unlikely(interface.output is NULL):
         drop(worker, interface.node, packet, DROP_NO_LINK)
         return
-    interface.tx_packets += 1
-    interface.tx_bytes += packet.total_length
+    interface.tx_packets += wire_segments(packet)
+    interface.tx_bytes += wire_bytes(packet)
     pipe_send(worker, interface.output, packet, time_ns)

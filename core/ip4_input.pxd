@@ -20,7 +20,7 @@ from .ip4_output cimport (
     IP_PROTOCOL_UDP, ip4_send, route_is_broadcast, route_neighbor,
 )
 from .layout cimport (
-    CHECKSUM_IP_VALID, DROP_ETHER_OTHER_HOST, DROP_ETHER_SOURCE_MULTICAST, DROP_ETHER_TOO_LONG, DROP_ETHER_TRUNCATED,
+    CHECKSUM_IP_VALID, CHECKSUM_UDP_PARTIAL, DROP_ETHER_OTHER_HOST, DROP_ETHER_SOURCE_MULTICAST, DROP_ETHER_TOO_LONG, DROP_ETHER_TRUNCATED,
     DROP_ETHER_TYPE_UNKNOWN, DROP_ICMP_CHECKSUM, DROP_ICMP_TRUNCATED, DROP_ICMP_TYPE_UNKNOWN, DROP_IP_BROADCAST, DROP_IP_CHECKSUM,
     DROP_IP_DESTINATION_MARTIAN, DROP_IP_FRAGMENTATION_NEEDED, DROP_IP_FRAGMENT_NOT_REASSEMBLED, DROP_IP_HEADER_LENGTH,
     DROP_IP_MULTICAST, DROP_IP_NO_ROUTE, DROP_IP_NOT_FORWARDING, DROP_IP_PROTOCOL_UNKNOWN, DROP_IP_ROUTE_UNREACHABLE,
@@ -36,6 +36,7 @@ from .packet cimport (
 from .platform cimport get16, get32, is_likely, is_unlikely, load16, load32, load64, prefetch, put16, store16
 from .route cimport route_lookup, route_set
 from .schedule cimport count_drop, drop
+from .segment cimport packet_segment, wire_frame_bytes, wire_segments
 
 cdef enum:
     IP_OPTION_LOOSE_ROUTE = 131
@@ -125,7 +126,7 @@ cdef inline void udp_input(Worker *worker, Node *node, Packet *packet, uint32_t 
     if datagram < UDP_HEADER or datagram > length:
         drop(worker, node, packet, DROP_UDP_LENGTH)
         return
-    if load16(udp + 6) and udp_checksum(packet, ETHER_HEADER + header_length, datagram) != 0xFFFF:
+    if load16(udp + 6) and not packet.checksum_state & CHECKSUM_UDP_PARTIAL and udp_checksum(packet, ETHER_HEADER + header_length, datagram) != 0xFFFF:
         drop(worker, node, packet, DROP_UDP_CHECKSUM)
         return
     flow = flow_by_port(node, get16(udp + 2))
@@ -201,7 +202,7 @@ cdef inline void ip4_forward(
     if neighbor is NULL:
         drop(worker, node, packet, DROP_NEIGHBOR_TABLE_FULL)
         return
-    if packet.total_length - ETHER_HEADER > neighbor.interface.mtu and get16(ip + 6) & IP_DONT_FRAGMENT:
+    if wire_frame_bytes(packet) - ETHER_HEADER > neighbor.interface.mtu and get16(ip + 6) & IP_DONT_FRAGMENT:
         # RFC 1191, section 4: the next hop's MTU is in the low half of the word
         icmp_error(worker, node, packet, ICMP_UNREACHABLE, UNREACHABLE_FRAGMENTATION_NEEDED, neighbor.interface.mtu, time_ns)
         drop(worker, node, packet, DROP_IP_FRAGMENTATION_NEEDED)
@@ -214,6 +215,42 @@ cdef inline void ip4_forward(
         return
     ip4_decrement_ttl(packet.data + ETHER_HEADER)
     ip4_send(worker, node, neighbor, packet, time_ns)
+
+
+cdef inline Neighbor *fast_neighbor(Node *node, uint32_t destination) noexcept nogil:
+    """The adjacency for a destination if it is known already and plainly forwarded to; else NULL."""
+    cdef Route *route = route_lookup(&node.table, destination)
+    if route is NULL or not is_one_host(destination):
+        return NULL
+    if route.kind == ROUTE_GATEWAY:
+        return route.neighbor
+    if route.kind == ROUTE_CONNECTED and not route_is_broadcast(route, destination):
+        return neighbor_find(node, route.interface, destination)
+    return NULL
+
+
+cdef inline bint passes_whole(Node *node, Interface *interface, Packet *packet, bint link_broadcast) noexcept nogil:
+    """Whether a super-frame is plainly forwarded, so that its segments need not be looked at one by one."""
+    cdef uint8_t *ip = packet.data + ETHER_HEADER
+    cdef Neighbor *neighbor = fast_neighbor(node, get32(ip + 16))
+    return (
+        node.kind == KIND_ROUTER and not link_broadcast and ip[8] > 1 and neighbor is not NULL
+        and neighbor.interface != interface and wire_frame_bytes(packet) - ETHER_HEADER <= neighbor.interface.mtu
+    )
+
+
+cdef inline void ip4_input_segments(Worker *worker, Interface *interface, Packet *packet) noexcept nogil:
+    """Handle each wire segment of a super-frame by itself."""
+    cdef uint32_t segments = wire_segments(packet)
+    cdef uint32_t i
+    cdef Packet *segment
+    for i in range(segments):
+        segment = packet_segment(&worker.pool, packet, i, segments)
+        if segment is NULL:
+            count_drop(interface.node, DROP_POOL_EMPTY)
+        else:
+            ip4_input(worker, interface, segment)
+    packet_release(&worker.pool, packet)
 
 
 cdef inline void ip4_input(Worker *worker, Interface *interface, Packet *packet) noexcept nogil:
@@ -247,11 +284,11 @@ cdef inline void ip4_input(Worker *worker, Interface *interface, Packet *packet)
     if total_length < header_length or total_length > packet.total_length - ETHER_HEADER:
         drop(worker, node, packet, DROP_IP_TOTAL_LENGTH)
         return
-    if packet.checksum_state != CHECKSUM_IP_VALID:
+    if not packet.checksum_state & CHECKSUM_IP_VALID:
         if checksum_add(0, ip, header_length) != 0xFFFF:
             drop(worker, node, packet, DROP_IP_CHECKSUM)
             return
-        packet.checksum_state = CHECKSUM_IP_VALID
+        packet.checksum_state |= CHECKSUM_IP_VALID
     if packet.total_length > ETHER_HEADER + total_length:  # the link's padding
         packet_trim(&worker.pool, packet, ETHER_HEADER + total_length)
     packet.network_offset = ETHER_HEADER
@@ -273,6 +310,9 @@ cdef inline void ip4_input(Worker *worker, Interface *interface, Packet *packet)
     if header_length > IP_HEADER and has_source_route(ip, header_length):  # RFC 7126, sections 4.3 and 4.4
         icmp_error(worker, node, packet, ICMP_UNREACHABLE, UNREACHABLE_SOURCE_ROUTE, 0, packet.time_ns)
         drop(worker, node, packet, DROP_IP_SOURCE_ROUTE)
+        return
+    if is_unlikely(packet.segment_size) and not passes_whole(node, interface, packet, link_broadcast):
+        ip4_input_segments(worker, interface, packet)
         return
     route = route_lookup(&node.table, destination)
     if route is not NULL and route.kind == ROUTE_LOCAL:
@@ -298,7 +338,7 @@ cdef inline void ether_input(Worker *worker, Interface *interface, Packet *packe
     if packet.total_length < ETHER_HEADER:
         drop(worker, node, packet, DROP_ETHER_TRUNCATED)
         return
-    if packet.total_length > interface.mtu + ETHER_HEADER + VLAN_TAG:
+    if wire_frame_bytes(packet) > interface.mtu + ETHER_HEADER + VLAN_TAG:
         drop(worker, node, packet, DROP_ETHER_TOO_LONG)
         return
     packet = packet_contiguous(&worker.pool, packet, ETHER_HEADER)
@@ -329,18 +369,6 @@ cdef inline bint checksum_good(uint8_t *ip) noexcept nogil:
     total = (total & 0xFFFFu) + (total >> 16)
     total = (total & 0xFFFFu) + (total >> 16)
     return total == 0xFFFFu
-
-
-cdef inline Neighbor *fast_neighbor(Node *node, uint32_t destination) noexcept nogil:
-    """The adjacency for a destination if it is known already and plainly forwarded to; else NULL."""
-    cdef Route *route = route_lookup(&node.table, destination)
-    if route is NULL or not is_one_host(destination):
-        return NULL
-    if route.kind == ROUTE_GATEWAY:
-        return route.neighbor
-    if route.kind == ROUTE_CONNECTED and not route_is_broadcast(route, destination):
-        return neighbor_find(node, route.interface, destination)
-    return NULL
 
 
 cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet **vector, uint32_t count) noexcept nogil:
@@ -383,9 +411,9 @@ cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet 
             and packet.parent is NULL
             and packet.references == 1
             and is_one_host(get32(ip + 12))
-            and (packet.checksum_state == CHECKSUM_IP_VALID or checksum_good(ip))
+            and (packet.checksum_state & CHECKSUM_IP_VALID or checksum_good(ip))
         ):
-            packet.checksum_state = CHECKSUM_IP_VALID
+            packet.checksum_state |= CHECKSUM_IP_VALID
             ip4_decrement_ttl(ip)
             header_write(frame, neighbor)
             interface_send(worker, neighbor.interface, packet, packet.time_ns)

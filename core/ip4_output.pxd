@@ -15,6 +15,7 @@ from .packet cimport (
 from .platform cimport get16, get32, is_likely, put16, put32
 from .route cimport route_lookup
 from .schedule cimport count_drop, drop
+from .segment cimport packet_finish_checksum, wire_frame_bytes
 
 cdef enum:
     IP_HEADER = 20
@@ -96,16 +97,20 @@ cdef inline void fragment_options(uint8_t *ip, uint32_t header_length) noexcept 
 
 cdef inline void ip4_fragment(Worker *worker, Node *node, Neighbor *neighbor, Packet *packet, int64_t time_ns) noexcept nogil:
     """Send a packet that is too long for its link in pieces: new headers before views of the old bytes."""
-    cdef uint8_t *ip = packet.data + ETHER_HEADER
-    cdef uint32_t header_length = (ip[0] & 15) * 4
-    cdef uint32_t payload = get16(ip + 2) - header_length
-    cdef uint32_t flags_and_offset = get16(ip + 6)
-    cdef uint32_t step = (neighbor.interface.mtu - header_length) & ~<uint32_t>7
+    cdef uint32_t header_length, payload, flags_and_offset, step, here, flags
     cdef uint32_t done = 0
-    cdef uint32_t here, flags
     cdef Packet *fragment
     cdef Packet *body
     cdef uint8_t *header
+    packet = packet_finish_checksum(&worker.pool, packet)  # a fragment has no room for a promise
+    if packet is NULL:
+        count_drop(node, DROP_POOL_EMPTY)
+        return
+    header = packet.data + ETHER_HEADER
+    header_length = (header[0] & 15) * 4
+    payload = get16(header + 2) - header_length
+    flags_and_offset = get16(header + 6)
+    step = (neighbor.interface.mtu - header_length) & ~<uint32_t>7
     while done < payload:
         here = payload - done if payload - done < step else step
         fragment = packet_new(&worker.pool, ETHER_HEADER + header_length)
@@ -140,7 +145,7 @@ cdef inline void ip4_fragment(Worker *worker, Node *node, Neighbor *neighbor, Pa
 
 cdef inline void ip4_send(Worker *worker, Node *node, Neighbor *neighbor, Packet *packet, int64_t time_ns) noexcept nogil:
     """Send a finished packet to a neighbour, in fragments where it is longer than the link allows."""
-    if is_likely(packet.total_length <= neighbor.interface.mtu + ETHER_HEADER):
+    if is_likely(wire_frame_bytes(packet) <= neighbor.interface.mtu + ETHER_HEADER):
         neighbor_send(worker, node, neighbor, packet, time_ns)
     else:
         ip4_fragment(worker, node, neighbor, packet, time_ns)

@@ -70,10 +70,13 @@ cdef enum DropReason:
     DROP_UDP_CHECKSUM
     DROP_UDP_PORT_UNREACHABLE
     DROP_TAP_WRITE
+    DROP_VNET_HEADER
 
 cdef enum ChecksumState:
-    CHECKSUM_UNKNOWN = 0
-    CHECKSUM_IP_VALID = 1          # verified at the door of this engine, and kept right by every change since
+    CHECKSUM_IP_VALID = 1          # the IP header's: verified at the door of this engine, and kept right by every change since
+    CHECKSUM_TCP_PARTIAL = 2       # the field holds the pseudo header's sum: see segment.pxd
+    CHECKSUM_UDP_PARTIAL = 4
+    CHECKSUM_PARTIAL = 6
 
 cdef enum RouteKind:
     ROUTE_NONE = 0
@@ -109,9 +112,9 @@ cdef struct Packet:
     uint16_t transport_offset
     uint16_t segment_size          # bytes of payload per wire segment of a super-frame; 0: a plain frame
     uint16_t crossings             # undelayed links crossed at time_ns: the round of the instant
-    uint8_t checksum_state
+    uint8_t checksum_state         # of enum ChecksumState
     uint8_t size_class
-    uint16_t reserved
+    uint16_t header_length         # of a super-frame: what each of its segments repeats
 
 cdef struct PacketList:
     Packet **packets

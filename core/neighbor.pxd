@@ -20,6 +20,7 @@ from .layout cimport (
 from .packet cimport list_append, packet_contiguous, packet_new, packet_release
 from .platform cimport get16, get32, load16, load32, load64, must_resize, must_zero, put16, put32, store16, store32, store64
 from .schedule cimport TIMER_NEIGHBORS, count_drop, drop, never, node_timer, post
+from .segment cimport packet_segment, wire_segments
 
 cdef enum:
     NEIGHBOR_LIMIT = 4096          # entries of one node
@@ -169,9 +170,28 @@ cdef inline void header_write(uint8_t *frame, Neighbor *neighbor) noexcept nogil
     store16(frame + 12, load16(neighbor.header + 12))
 
 
+cdef inline void neighbor_send_segments(
+    Worker *worker, Node *node, Neighbor *neighbor, Packet *packet, int64_t time_ns
+) noexcept nogil:
+    """The queue for an answer counts wire segments."""
+    cdef uint32_t segments = wire_segments(packet)
+    cdef uint32_t i
+    cdef Packet *segment
+    for i in range(segments):
+        segment = packet_segment(&worker.pool, packet, i, segments)
+        if segment is NULL:
+            count_drop(node, DROP_POOL_EMPTY)
+        else:
+            neighbor_send(worker, node, neighbor, segment, time_ns)
+    packet_release(&worker.pool, packet)
+
+
 cdef inline void neighbor_send(Worker *worker, Node *node, Neighbor *neighbor, Packet *packet, int64_t time_ns) noexcept nogil:
     """Send an IP packet to a neighbour: now, or when it has answered. The first 14 bytes of the packet take the header."""
     if neighbor.state == NEIGHBOR_INCOMPLETE:
+        if packet.segment_size:
+            neighbor_send_segments(worker, node, neighbor, packet, time_ns)
+            return
         if neighbor.queue is NULL:
             neighbor.queue = <Packet **>must_resize(NULL, NEIGHBOR_QUEUE * sizeof(void *))
         if neighbor.queued == NEIGHBOR_QUEUE:  # RFC 1122, 2.3.2.2: the latest one is worth keeping

@@ -204,6 +204,7 @@ cdef inline Packet *packet_new(Pool *pool, uint32_t room) noexcept nogil:
     packet.segment_size = 0
     packet.crossings = 0
     packet.checksum_state = 0
+    packet.header_length = 0
     return packet
 
 
@@ -275,6 +276,7 @@ cdef inline Packet *packet_slice(Pool *pool, Packet *packet, uint32_t offset, ui
     first.time_ns = packet.time_ns
     first.input_interface = packet.input_interface
     first.segment_size = packet.segment_size
+    first.header_length = packet.header_length
     first.checksum_state = packet.checksum_state
     first.network_offset = packet.network_offset
     first.transport_offset = packet.transport_offset
@@ -327,6 +329,7 @@ cdef inline Packet *packet_own_header(Pool *pool, Packet *packet, uint32_t lengt
     head.time_ns = packet.time_ns
     head.input_interface = packet.input_interface
     head.segment_size = packet.segment_size
+    head.header_length = packet.header_length
     head.checksum_state = packet.checksum_state
     head.network_offset = packet.network_offset
     head.transport_offset = packet.transport_offset

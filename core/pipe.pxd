@@ -14,14 +14,16 @@ from libc.stdint cimport UINT64_MAX, int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from .heap cimport heap_push
-from .layout cimport CROSSING_LIMIT, Event, Node, Packet, Pipe, PipeEntry, Waiting, Worker
+from .layout cimport CROSSING_LIMIT, DROP_POOL_EMPTY, Event, Node, Packet, Pipe, PipeEntry, Waiting, Worker
 from .packet cimport packet_release
 from .platform cimport is_likely, is_unlikely, must_resize
-from .schedule cimport TIMER_SOURCE, never, node_event, node_wake
+from .schedule cimport TIMER_SOURCE, never, node_event, node_wake, count_drop
+from .segment cimport packet_segment, wire_segments
 
 cdef enum:
     NANOSECONDS = 1000000000
     RING_START = 16
+    SHORTEST_FRAME = 1             # byte, that a PORT may send
 
 
 cdef inline void pipe_grow(Pipe *pipe) noexcept nogil:
@@ -124,7 +126,7 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
     cdef int64_t arrival_ns = time_ns
     cdef uint64_t start_remainder = 0
     if is_unlikely(not pipe.up):
-        pipe.down_drop_packets += 1
+        pipe.down_drop_packets += wire_segments(packet)
         packet_release(&worker.pool, packet)
         return
     if pipe.bandwidth_bps:
@@ -159,7 +161,7 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
     elif arrival_ns > time_ns:
         packet.crossings = 0
     elif is_unlikely(worker.round >= CROSSING_LIMIT):
-        pipe.loop_drop_packets += 1
+        pipe.loop_drop_packets += wire_segments(packet)
         packet_release(&worker.pool, packet)
         return
     else:
@@ -190,17 +192,33 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
         pipe_append(worker, pipe, packet, arrival_ns)
 
 
+cdef inline void pipe_send_segments(Worker *worker, Pipe *pipe, Packet *packet, int64_t time_ns) noexcept nogil:
+    """Send the wire segments of a super-frame, each with its own time on the wire and its own fate."""
+    cdef uint32_t segments = wire_segments(packet)
+    cdef uint32_t i
+    cdef Packet *segment
+    for i in range(segments):
+        segment = packet_segment(&worker.pool, packet, i, segments)
+        if segment is NULL:
+            count_drop(pipe.sender.node, DROP_POOL_EMPTY)
+        else:
+            pipe_shape(worker, pipe, segment, time_ns)
+    packet_release(&worker.pool, packet)
+
+
 cdef inline void pipe_send(Worker *worker, Pipe *pipe, Packet *packet, int64_t time_ns) noexcept nogil:
     """Hand a packet to the link at its logical time; the caller's claim goes with it."""
     if is_likely(pipe.ideal):
         if is_unlikely(worker.round >= CROSSING_LIMIT):
-            pipe.loop_drop_packets += 1
+            pipe.loop_drop_packets += wire_segments(packet)
             packet_release(&worker.pool, packet)
             return
         packet.crossings = <unsigned short>(worker.round + 1)
         pipe_append(worker, pipe, packet, time_ns)
-    else:
+    elif is_likely(packet.segment_size == 0 or (pipe.bandwidth_bps == 0 and pipe.loss_threshold == 0)):
         pipe_shape(worker, pipe, packet, time_ns)
+    else:
+        pipe_send_segments(worker, pipe, packet, time_ns)
 
 
 cdef inline void node_find_lookahead(Node *node) noexcept nogil:
@@ -215,7 +233,7 @@ cdef inline void node_find_lookahead(Node *node) noexcept nogil:
             continue
         quickest = pipe.delay_ns
         if pipe.bandwidth_bps:
-            quickest += (pipe.overhead_bytes * <uint64_t>8 * NANOSECONDS) // pipe.bandwidth_bps
+            quickest += ((pipe.overhead_bytes + SHORTEST_FRAME) * <uint64_t>8 * NANOSECONDS) // pipe.bandwidth_bps
         if quickest < least:
             least = quickest
     node.lookahead_ns = least
@@ -323,7 +341,7 @@ cdef inline void pipe_set_up(Worker *worker, Pipe *pipe, bint up, int64_t now_ns
     if not up:
         packet = pipe_first(pipe)
         while packet is not NULL:
-            pipe.down_drop_packets += 1
+            pipe.down_drop_packets += wire_segments(packet)
             packet_release(&worker.pool, packet)
             pipe.head += 1
             packet = pipe_first(pipe)

@@ -11,6 +11,7 @@ from .heap cimport heap_push
 from .layout cimport DROP_REASON_COUNT, Node, Packet, Posted, Worker
 from .packet cimport packet_release
 from .platform cimport atomic_load32, atomic_store32, is_unlikely, must_resize, must_zero
+from .segment cimport wire_segments
 
 cdef enum:
     TIMER_SOURCE = 0x80000000u      # after what arrives at the same time
@@ -69,7 +70,7 @@ cdef inline void drop(Worker *worker, Node *node, Packet *packet, uint32_t reaso
     """Give a packet up and count why, at the node where it happened."""
     if is_unlikely(node.drops is NULL):
         node.drops = <uint64_t *>must_zero(DROP_REASON_COUNT * sizeof(uint64_t))
-    node.drops[reason] += 1
+    node.drops[reason] += wire_segments(packet)
     packet_release(&worker.pool, packet)
 
 

@@ -13,14 +13,15 @@ from .heap cimport heap_pop, heap_replace_first, heap_second
 from .icmp cimport ICMP_UNREACHABLE, UNREACHABLE_HOST, icmp_error
 from .ip4_input cimport ether_input, ip4_local, ip4_router_vector
 from .layout cimport (
-    DROP_NEIGHBOR_UNREACHABLE, KIND_HOST, KIND_HUB, KIND_PORT, KIND_ROUTER, KIND_SWITCH, KIND_TAP, VECTOR_SIZE, Command, Event,
+    DROP_NEIGHBOR_UNREACHABLE, DROP_POOL_EMPTY, KIND_HOST, KIND_HUB, KIND_PORT, KIND_ROUTER, KIND_SWITCH, KIND_TAP, VECTOR_SIZE, Command, Event,
     Interface, Node, Packet, Pipe, PipeEntry, Worker, sem_t,
 )
 from .neighbor cimport neighbor_timer
 from .packet cimport list_append, packet_release
 from .pipe cimport pipe_first
 from .platform cimport atomic_load32, atomic_store32, host_clock_ns, is_unlikely, prefetch
-from .schedule cimport TIMER_FLOWS, TIMER_NEIGHBORS, TIMER_SOURCE, drop, never, node_wake
+from .schedule cimport TIMER_FLOWS, count_drop, TIMER_NEIGHBORS, TIMER_SOURCE, drop, never, node_wake
+from .segment cimport packet_finish_checksum, packet_segment, wire_bytes, wire_segments
 from .tap cimport tap_read, tap_vector
 
 cdef extern from *:
@@ -77,13 +78,32 @@ cdef enum:
     READY_FDS = 64
 
 
+cdef inline void port_keep(Worker *worker, Node *node, Packet *packet) noexcept nogil:
+    packet = packet_finish_checksum(&worker.pool, packet)
+    if packet is NULL:
+        count_drop(node, DROP_POOL_EMPTY)
+    else:
+        list_append(&node.frames, packet)
+
+
 cdef inline void port_vector(Worker *worker, Node *node, Packet **vector, uint32_t count) noexcept nogil:
-    cdef uint32_t i
+    """Keep frames for Python as a wire would show them: cut, and with finished checksums."""
+    cdef uint32_t i, k, segments
+    cdef Packet *segment
     for i in range(count):
         if node.discard_frames or node.frames.count >= FRAMES_KEPT:
             packet_release(&worker.pool, vector[i])
+        elif vector[i].segment_size == 0:
+            port_keep(worker, node, vector[i])
         else:
-            list_append(&node.frames, vector[i])
+            segments = wire_segments(vector[i])
+            for k in range(segments):
+                segment = packet_segment(&worker.pool, vector[i], k, segments)
+                if segment is NULL:
+                    count_drop(node, DROP_POOL_EMPTY)
+                else:
+                    port_keep(worker, node, segment)
+            packet_release(&worker.pool, vector[i])
 
 
 cdef inline void host_vector(Worker *worker, Interface *interface, Packet **vector, uint32_t count) noexcept nogil:
@@ -147,6 +167,7 @@ cdef inline uint32_t take_vector(Worker *worker, Node *node, Pipe *pipe, int64_t
     cdef uint32_t count = 0
     cdef uint32_t mask = pipe.capacity - 1
     cdef uint32_t round = worker.round
+    cdef uint64_t packets = 0
     cdef uint64_t bytes = 0
     cdef PipeEntry *entry
     cdef Packet *packet
@@ -168,7 +189,8 @@ cdef inline uint32_t take_vector(Worker *worker, Node *node, Pipe *pipe, int64_t
         ):
             break
         packet.time_ns = entry.arrival_ns
-        bytes += packet.total_length
+        packets += wire_segments(packet)
+        bytes += wire_bytes(packet)
         worker.vector[count] = packet
         count += 1
         pipe.head += 1
@@ -182,7 +204,7 @@ cdef inline uint32_t take_vector(Worker *worker, Node *node, Pipe *pipe, int64_t
             pipe.ring[pipe.head & mask].arrival_ns,
             <uint64_t>packet.crossings << 32 | pipe.receiver.port,
         )
-    pipe.receiver.rx_packets += count
+    pipe.receiver.rx_packets += packets
     pipe.receiver.rx_bytes += bytes
     return count
 
@@ -191,6 +213,7 @@ cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcep
     """Handle what is due at a node at the worker's instant and round, and ahead of it as far as is safe."""
     cdef bint exact = not worker.run_ahead or node.lookahead_ns <= 0 or node.flows_in_step or worker.round
     cdef int64_t limit_ns = worker.instant_ns
+    cdef int64_t timer_limit_ns = limit_ns
     cdef uint64_t limit_order = <uint64_t>(worker.round + 1) << 32
     cdef uint32_t left = TURN_PACKETS
     cdef uint32_t source, count
@@ -201,6 +224,9 @@ cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcep
         limit_ns = until_ns
         if node.lookahead_ns - 1 < until_ns - worker.instant_ns:
             limit_ns = worker.instant_ns + node.lookahead_ns - 1
+        timer_limit_ns = limit_ns
+        if node.port_count == 1:  # nothing overtakes in its only pipe: all that is in it comes before what is not
+            limit_ns = until_ns
     node.wake_ns = never()
     while node.events.count and left:
         event = node.events.events
@@ -209,6 +235,8 @@ cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcep
             break
         source = <uint32_t>event.order
         if source >= TIMER_SOURCE:
+            if time_ns > timer_limit_ns:
+                break
             heap_pop(&node.events)
             node_timer_fired(worker, node, source, time_ns)
             left -= 1
@@ -334,6 +362,7 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
     cdef uint32_t posted = atomic_load32(&worker.posted_head)
     cdef bint wait
     cdef int ready, i
+    worker.run_ahead = 1
     while not atomic_load32(&worker.stop_flag):
         mailbox_serve(worker)
         now_ns = clock_now(&worker.clock)

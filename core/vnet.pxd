@@ -1,0 +1,228 @@
+# What a kernel says of a frame beside its bytes: the virtio header (virtio 1.2, section 5.1.6; Linux, include/uapi/linux/virtio_net.h)
+# in front of each frame of a TAP opened with IFF_VNET_HDR, and the joining of segments on the way out.
+#
+# A header is believed only as far as the frame bears it out; lengths are derived from the frame, not from `hdr_len`.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memcmp, memset
+
+from .layout cimport (
+    CHECKSUM_IP_VALID, CHECKSUM_PARTIAL, CHECKSUM_TCP_PARTIAL, CHECKSUM_UDP_PARTIAL, Packet, Pool,
+)
+from .packet cimport packet_checksum, packet_own_header, packet_release, segment_release
+from .platform cimport get16, get32, load16, put16, store16
+from .segment cimport IP4_HEADER, IP6_HEADER, TCP_CHECKSUM, TCP_CWR, TCP_FIN, TCP_FLAGS, TCP_PSH, UDP_CHECKSUM, write_lengths
+
+cdef enum:
+    VNET_HEADER = 12
+    VNET_NEEDS_CHECKSUM = 1
+    VNET_NONE = 0
+    VNET_TCP4 = 1
+    VNET_TCP6 = 4
+    VNET_UDP = 5
+    VNET_ECN = 0x80
+    ETHER = 14
+    VLAN = 0x8100
+    VLAN_LENGTH = 4
+    IP4 = 0x0800
+    IP6 = 0x86DD
+    JOINED_BYTES = 65535           # of the IP packet
+    JOINED_SEGMENTS = 64
+
+
+cdef inline bint vnet_parse(Pool *pool, Packet *packet, const uint8_t *header) noexcept nogil:
+    """Mark a frame by the virtio header that came with it. False: the two do not fit together.
+
+    A frame's first segment holds all of its headers, or all of the frame.
+    """
+    cdef uint32_t gso = header[1] & ~VNET_ECN & 0xFF
+    cdef uint32_t segment_size = load16(header + 4)
+    cdef uint32_t start = load16(header + 6)
+    cdef uint32_t place = load16(header + 8)
+    cdef uint32_t network = ETHER
+    cdef uint32_t ether_type, version, header_length, total
+    cdef uint8_t *ip
+    if not header[0] & VNET_NEEDS_CHECKSUM:
+        return gso == VNET_NONE
+    if start + place + 2 > packet.length or start < ETHER + IP4_HEADER:
+        return False
+    ether_type = get16(packet.data + 12)
+    if ether_type == VLAN:
+        ether_type = get16(packet.data + ETHER + 2)
+        network += VLAN_LENGTH
+    ip = packet.data + network
+    version = 0
+    if ether_type == IP4 and ip[0] >> 4 == 4 and start == network + (ip[0] & 15) * 4 and get16(ip + 6) & 0x3FFF == 0:
+        version = 4
+    elif ether_type == IP6 and ip[0] >> 4 == 6 and start >= network + IP6_HEADER:
+        version = 6
+    packet.network_offset = <uint16_t>network
+    packet.transport_offset = <uint16_t>start
+    if version and place == TCP_CHECKSUM and (version == 6 or ip[9] == 6):
+        packet.checksum_state = CHECKSUM_TCP_PARTIAL
+        header_length = start + (packet.data[start + 12] >> 4) * 4
+        if header_length < start + 20:
+            return False
+    elif version and place == UDP_CHECKSUM and (version == 6 or ip[9] == 17):
+        packet.checksum_state = CHECKSUM_UDP_PARTIAL
+        header_length = start + 8
+    elif gso == VNET_NONE:  # a protocol that is not carried partial: finish the sum here
+        total = packet_checksum(packet, start, packet.total_length - start, 0)
+        put16(packet.data + start + place, <uint16_t>~total)
+        return True
+    else:
+        return False
+    if gso == VNET_NONE:
+        return True
+    if (
+        (gso == VNET_TCP4 and (version != 4 or place != TCP_CHECKSUM))
+        or (gso == VNET_TCP6 and (version != 6 or place != TCP_CHECKSUM))
+        or (gso == VNET_UDP and place != UDP_CHECKSUM)
+        or (gso != VNET_TCP4 and gso != VNET_TCP6 and gso != VNET_UDP)
+        or segment_size == 0 or header_length >= packet.total_length or header_length > packet.length
+    ):
+        return False
+    total = get16(ip + 2) if version == 4 else get16(ip + 4) + <uint32_t>IP6_HEADER
+    if network + total != packet.total_length:
+        return False
+    if packet.total_length - header_length > segment_size:
+        packet.segment_size = <uint16_t>segment_size
+        packet.header_length = <uint16_t>header_length
+    return True
+
+
+cdef inline void vnet_build(Packet *packet, uint8_t *header) noexcept nogil:
+    """The virtio header for a frame that leaves."""
+    memset(header, 0, VNET_HEADER)
+    if not packet.checksum_state & CHECKSUM_PARTIAL:
+        return
+    header[0] = VNET_NEEDS_CHECKSUM
+    store16(header + 6, packet.transport_offset)
+    store16(header + 8, TCP_CHECKSUM if packet.checksum_state & CHECKSUM_TCP_PARTIAL else UDP_CHECKSUM)
+    if packet.segment_size:
+        header[1] = VNET_UDP
+        if packet.checksum_state & CHECKSUM_TCP_PARTIAL:
+            header[1] = VNET_TCP4 if packet.data[packet.network_offset] >> 4 == 4 else VNET_TCP6
+        store16(header + 2, packet.header_length)
+        store16(header + 4, packet.segment_size)
+
+
+# Segments of one flow that are being joined into a super-frame.
+cdef struct Join:
+    Packet *packet
+    Packet *last                   # its last segment of bytes
+    uint32_t header_length
+    uint32_t payload               # of each part but the last
+    uint32_t total_length
+    uint32_t parts
+    bint closed                    # the last part was short, or ends what TCP pushes
+
+
+cdef inline uint32_t join_header_length(Packet *packet) noexcept nogil:
+    """The headers' length of a frame that may be joined with others, else 0."""
+    cdef uint32_t length
+    if not packet.checksum_state & CHECKSUM_PARTIAL or packet.segment_size:
+        return 0
+    length = packet.transport_offset + 8
+    if packet.checksum_state & CHECKSUM_TCP_PARTIAL:
+        if packet.length < packet.transport_offset + 20:
+            return 0
+        length = packet.transport_offset + (packet.data[packet.transport_offset + 12] >> 4) * 4
+        if packet.data[packet.transport_offset + TCP_FLAGS] & ~(TCP_PSH | TCP_FIN | 0x10) & 0xFF:
+            return 0  # only plain data is joined: no SYN, RST, URG or congestion flags
+    if packet.length < length or packet.total_length <= length:
+        return 0
+    return length
+
+
+cdef inline void join_begin(Join *join, Packet *packet) noexcept nogil:
+    join.packet = packet
+    join.header_length = join_header_length(packet)
+    join.payload = packet.total_length - join.header_length
+    join.total_length = packet.total_length
+    join.parts = 1
+    join.closed = join.header_length == 0
+    if not join.closed and packet.checksum_state & CHECKSUM_TCP_PARTIAL:
+        join.closed = (packet.data[packet.transport_offset + TCP_FLAGS] & (TCP_PSH | TCP_FIN)) != 0
+
+
+cdef inline bint join_fits(Join *join, Packet *packet) noexcept nogil:
+    """Whether a frame is the very next segment of what is being joined."""
+    cdef uint8_t *a = join.packet.data
+    cdef uint8_t *b = packet.data
+    cdef uint32_t network = join.packet.network_offset
+    cdef uint32_t transport = join.packet.transport_offset
+    cdef uint32_t payload
+    if (
+        join.closed or packet.checksum_state != join.packet.checksum_state or packet.network_offset != network
+        or packet.transport_offset != transport or join_header_length(packet) != join.header_length
+        or join.parts == JOINED_SEGMENTS
+    ):
+        return False
+    payload = packet.total_length - join.header_length
+    if payload > join.payload or join.total_length + payload - network > JOINED_BYTES or memcmp(a, b, network) != 0:
+        return False
+    if a[network] >> 4 == 4:
+        # All but length, identification (one more each) and checksum.
+        if (
+            load16(a + network) != load16(b + network) or memcmp(a + network + 6, b + network + 6, 4) != 0
+            or memcmp(a + network + 12, b + network + 12, transport - network - 12) != 0
+            or get16(b + network + 4) != <uint16_t>(get16(a + network + 4) + join.parts)
+        ):
+            return False
+    elif memcmp(a + network, b + network, 4) != 0 or memcmp(a + network + 6, b + network + 6, transport - network - 6) != 0:
+        return False
+    a += transport
+    b += transport
+    if packet.checksum_state & CHECKSUM_UDP_PARTIAL:
+        return memcmp(a, b, 4) == 0
+    return (
+        memcmp(a, b, 4) == 0 and get32(b + 4) == <uint32_t>(get32(a + 4) + join.total_length - join.header_length)
+        and memcmp(a + 8, b + 8, TCP_FLAGS - 8) == 0
+        and memcmp(a + 14, b + 14, 2) == 0 and memcmp(a + 18, b + 18, join.header_length - transport - 18) == 0
+    )
+
+
+cdef inline bint join_append(Pool *pool, Join *join, Packet *packet) noexcept nogil:
+    """Put a frame that fits behind the others; its claim goes with it. False: no memory, the frame stays the caller's."""
+    cdef Packet *last
+    cdef Packet *rest
+    cdef uint32_t payload = packet.total_length - join.header_length
+    cdef uint8_t flags = 0
+    if join.parts == 1:
+        # A private header can be changed; nothing is copied where packet_segment() has made one.
+        join.packet = packet_own_header(pool, join.packet, join.header_length)
+        if join.packet is NULL:
+            return False
+        last = join.packet
+        while last.next is not NULL:
+            last = last.next
+        join.last = last
+    if packet.checksum_state & CHECKSUM_TCP_PARTIAL:
+        flags = packet.data[packet.transport_offset + TCP_FLAGS] & (TCP_PSH | TCP_FIN)
+        join.packet.data[join.packet.transport_offset + TCP_FLAGS] |= flags
+    join.closed = payload < join.payload or flags != 0
+    if packet.length == join.header_length:  # only the header is in the first piece: it has done its work
+        rest = packet.next
+        segment_release(pool, packet)
+    else:
+        packet.data += join.header_length
+        packet.length -= join.header_length
+        rest = packet
+    join.last.next = rest
+    while rest.next is not NULL:
+        rest = rest.next
+    join.last = rest
+    join.total_length += payload
+    join.parts += 1
+    return True
+
+
+cdef inline void join_finish(Join *join) noexcept nogil:
+    """Give what was joined its lengths."""
+    if join.parts == 1:
+        return
+    join.packet.total_length = join.total_length
+    join.packet.segment_size = <uint16_t>join.payload
+    join.packet.header_length = <uint16_t>join.header_length
+    write_lengths(join.packet, join.total_length)
