@@ -258,6 +258,23 @@ def test_no_error_without_a_way_back(lab: Lab) -> None:
     assert lab.drops(path.node) == {"ip_ttl": 1}
 
 
+def test_a_fragment_that_waited_in_vain_is_reported_by_how_it_came(lab: Lab) -> None:
+    """The link header that the packet came with decides, not what a pool room held before."""
+    node = lab.switch.add_node(core.ROUTER)
+    a = lab.wire(lab.interface(node, "10.0.0.1/24"), PEER)
+    lab.wire(lab.interface(node, "10.0.1.1/24", mtu=100), FAR)
+    lab.quiet()
+    a.introduce(US)
+    for number in range(10):  # within the 60 s for which the sender is known
+        a.send(ether(BROADCAST, a.mac, 0x88B5, b"\xff" * 200))  # what the pool's rooms are full of
+        a.send_ip(ip4(PEER, FAR, bytes(300), identification=number))
+        lab.run(4 * SECOND)
+        (error,) = a.take_icmp()
+        assert (error.icmp_type, error.code) == (UNREACHABLE, 1)
+        assert error.body[4:8] == number.to_bytes(2, "big") + b"\x20\x00"
+        assert len(error.body) == 100
+
+
 # Rate
 
 
