@@ -141,7 +141,7 @@ class Engine:
         try:
             # First what runs on the loop, while time still moves; then the data path; then what it used.
             if self._server is not None:
-                self._complete(self._server.close())
+                self._complete(self.loop.create_task(self._server.close()))
             self._close_loop()
         finally:
             self._cleanup.close()
@@ -223,10 +223,16 @@ class Engine:
             coroutine.close()
             raise
         if asyncio._get_running_loop() is None:
-            return self._complete(coroutine)
-        # Another loop runs in this thread and will wait, as for any call that blocks.
+            return self._complete(self.loop.create_task(coroutine))
+        # Another loop runs in this thread and has to wait, as for any call that blocks: ours gets a thread.
+        task = self.loop.create_task(coroutine)
         with ThreadPoolExecutor(1) as pool:
-            return pool.submit(self._complete, coroutine).result()
+            outcome = pool.submit(self._complete, task)
+            try:
+                return outcome.result()
+            except KeyboardInterrupt:
+                self.loop.call_soon_threadsafe(task.cancel)
+                raise
 
     # Names.
 
@@ -343,10 +349,9 @@ class Engine:
         from manystack.control import ControlServer
 
         self._server = ControlServer(self, runtime.control_endpoint)
-        self._complete(self._server.start())
+        self._complete(self.loop.create_task(self._server.start()))
 
-    def _complete(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        task = self.loop.create_task(coroutine)
+    def _complete(self, task: asyncio.Task[_T]) -> _T:
         try:
             return self.loop.run_until_complete(task)
         except BaseException:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -179,6 +180,20 @@ def test_a_plain_call_works_inside_another_loop(emu: Engine) -> None:
         return emu.node("a").ping("b").rtt_ns
 
     assert asyncio.run(notebook()) == 20_000_000
+
+
+def test_ctrl_c_ends_a_plain_call_inside_another_loop() -> None:
+    with Engine(pair(), time="real") as emu:
+        emu.loop.call_later(0.01, os.kill, os.getpid(), signal.SIGINT)
+        loop = asyncio.new_event_loop()  # asyncio.run would turn Ctrl-C into its task's end
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(blocking(emu))
+        loop.close()
+        assert emu.run("1ms") == "duration"
+
+
+async def blocking(emu: Engine) -> None:
+    emu.run("1h")
 
 
 def test_a_plain_call_inside_the_engines_loop_says_what_to_write(emu: Engine) -> None:

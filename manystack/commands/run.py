@@ -74,6 +74,8 @@ def main(
 async def _run(engine: Engine, view: View, duration: int | None) -> tuple[str, Summary]:
     loop = asyncio.get_running_loop()
     signals = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
+        signals[signal.SIGHUP] = "the terminal has gone"
     for number, reason in signals.items():
         loop.add_signal_handler(number, engine.stop, reason)
     try:
