@@ -1,0 +1,227 @@
+"""The documents: their examples run, their links lead somewhere, and they name every key and command."""
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner
+from pydantic import BaseModel
+
+from manystack.commands.emu import VERBS
+from manystack.commands.emu import main as emu_command
+from manystack.commands.run import main as run_command
+from manystack.topology import Topology, schema
+from manystack.topology.model import Interface, Route
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+# What these pages say in Python is run by tests/test_engine.py, with a topology of its own.
+PYTHON_PAGES = [page for page in PAGES if page.name != "python.md"]
+NAME = f"docs-{os.getpid()}"
+RUN = [sys.executable, "-c", "from manystack.commands.run import main; main()"]
+OF_FILES = {"check", "convert", "generate", "ps"}
+SOON = ["--duration", "1s", "--name", NAME]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def commands(page: Path, program: str) -> list[list[str]]:
+    """Every call of a program that a page shows, as its arguments."""
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    calls = [shlex.split(line, comments=True) for line in lines]
+    return [call[1:] for call in calls if call[0] == program]
+
+
+def checked(command: click.Command, arguments: list[str], exit_code: int = 0) -> str:
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert result.exit_code == exit_code, f"{arguments}: {result.output}"
+    return result.output
+
+
+@contextmanager
+def running(topology: Path) -> Iterator[subprocess.Popen[str]]:
+    """A network in a process of its own, from its first line on."""
+    command = [*RUN, str(topology), "--name", NAME]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(f"{NAME}: ")
+            yield process
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the examples, where examples may write."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def ids(page: Path) -> str:
+    return page.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_links_lead_to_files(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)]+)\)", page.read_text())
+    assert not [target for target in targets if not (page.parent / target).exists()]
+
+
+def test_every_page_is_listed_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert not [page.name for page in PAGES[1:] if f"({page.relative_to(ROOT)})" not in text]
+
+
+@pytest.mark.parametrize("topology", sorted((ROOT / "examples").iterdir()), ids=ids)
+def test_every_example_topology_is_right(topology: Path) -> None:
+    assert Topology.load(topology).nodes
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_topologies_are_right(page: Path) -> None:
+    for block in blocks(page, "yaml"):
+        assert Topology.parse(yaml.safe_load(block)).nodes
+
+
+@pytest.mark.parametrize("page", PYTHON_PAGES, ids=ids)
+def test_python_runs(page: Path, folder: Path) -> None:
+    for block in blocks(page, "python"):
+        assert 'time="virtual"' in block
+        exec(compile(block, page.name, "exec"), {"__name__": "example"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_commands_for_files_run(page: Path, folder: Path) -> None:
+    for arguments in commands(page, "emu"):
+        if arguments[0] in OF_FILES:
+            checked(emu_command, arguments)
+    for arguments in commands(page, "emu-run"):
+        if "examples/two-real-hosts.yaml" not in arguments:
+            assert (
+                "SENT" in checked(run_command, [*arguments, "--time", "virtual", *SOON])
+                or "--json" in arguments
+            )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "commands.md"], ids=ids)
+def test_commands_for_running_networks_run(page: Path, folder: Path) -> None:
+    """Against the three routers, with traffic that does not end before the page does."""
+    document = Topology.load("examples/three-routers.yaml").dump()
+    document["traffic"] = [{"kind": "ping", "from": "h1", "to": "h2"}]
+    topology = folder / "three-routers.yaml"
+    topology.write_text(yaml.safe_dump(document))
+    calls = [arguments for arguments in commands(page, "emu") if arguments[0] not in OF_FILES]
+    assert len(calls) > 4
+    with running(topology):
+        for arguments in calls:
+            if arguments != ["watch"]:
+                checked(emu_command, [*arguments, "--name", NAME])
+
+
+@pytest.mark.root
+def test_two_real_hosts(folder: Path) -> None:
+    page = ROOT / "README.md"
+    (arguments,) = [call for call in commands(page, "emu-run") if "examples/two-real-hosts.yaml" in call]
+    calls = commands(page, "ip")
+    assert len(calls) == 4
+    with running(Path(*arguments)) as network:
+        for call in calls:
+            subprocess.run(["ip", *call], check=True, timeout=60, stdout=subprocess.DEVNULL)
+        checked(emu_command, ["stop", "--name", NAME])
+        assert network.wait() == 0
+
+
+def test_make_has_every_target_that_is_named() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = {
+        target
+        for page in PAGES
+        for target in re.findall(r"(?:^|`)make ([a-z-]+)", page.read_text(), re.MULTILINE)
+    }
+    assert {"run", "test", "bench"} <= targets
+    assert not {target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)}
+
+
+def test_mistakes_are_reported_as_the_page_says(folder: Path) -> None:
+    (block,) = blocks(ROOT / "docs" / "topology.md", "console")
+    command, *lines = block.splitlines()
+    stack = {"kind": "host", "interfaces": {"eth0": {"addresses": ["10.0.0.1/24"]}}}
+    document = {
+        "manystack": 1,
+        "nodes": {"h1": stack, "r1": stack | {"kind": "rooter"}},
+        "links": [{"ends": ["h1.eth0", "r1.eth0"], "delay": 5}],
+    }
+    Path("broken.yaml").write_text(yaml.safe_dump(document))
+    assert command.startswith("$ emu ")
+    assert checked(emu_command, command.split()[2:], exit_code=2).splitlines() == lines
+
+
+PARTS: list[type[BaseModel]] = [
+    schema.Header,
+    schema.WrittenStack,
+    schema.WrittenTap,
+    schema.WrittenLink,
+    schema.WrittenPing,
+    schema.WrittenUdp,
+    Interface,
+    Route,
+]
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
+def test_the_page_on_topologies_names_every_key(part: type[BaseModel]) -> None:
+    page = (ROOT / "docs" / "topology.md").read_text()
+    # What is not in this version has no type but None.
+    fields = part.model_fields.items()
+    keys = {field.alias or name for name, field in fields if field.annotation is not type(None)}
+    assert not {key for key in keys if f"`{key}`" not in page}
+
+
+def test_the_page_on_commands_shows_every_verb() -> None:
+    shown = {arguments[0] for arguments in commands(ROOT / "docs" / "commands.md", "emu")}
+    assert shown == {verb for verb, place in VERBS.items() if ".later:" not in place}
+
+
+# The picture.
+
+
+def live_view() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("live_view", ROOT / "docs" / "live_view.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def headings(picture: str) -> list[str]:
+    texts = ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")
+    return [text.text or "" for text in texts if text.get("class") == "bold"]
+
+
+def test_the_picture_shows_what_the_live_view_shows() -> None:
+    module = live_view()
+    picture = module.PICTURE.read_text()
+    assert headings(picture) == headings(module.svg(*module.view_at("2s", "virtual"), ""))
+    assert headings(picture)[0] == "three-routers"
+
+
+def test_the_picture_needs_nothing_from_elsewhere() -> None:
+    picture = live_view().PICTURE.read_text()
+    assert re.findall(r"\w+://[^\"]+", picture) == ["http://www.w3.org/2000/svg"]
+    assert "url(" not in picture
