@@ -347,6 +347,7 @@ cdef struct Node:
     uint64_t *drops                # by reason, on first use
     PacketList frames              # PORT: what arrived, for Python
     uint8_t discard_frames
+    uint8_t wake_kept              # while the worker's events are cleared: its place has been seen
     uint8_t tap_gone
 
 cdef struct Posted:
@@ -376,6 +377,7 @@ cdef struct Clock:
 # One thread's share of the engine: the only writer of its nodes and pipes.
 cdef struct Worker:
     Heap events                    # nodes, by the time of the next thing each has to do
+    uint32_t events_limit          # entries at which those that are out of date are thrown out
     Node **ready                   # nodes of the round after this one, at this instant
     Node **current
     uint32_t ready_count

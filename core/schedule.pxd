@@ -6,9 +6,10 @@
 # among them does not matter, and any number of workers gives the same run.
 
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free
 
 from .heap cimport heap_push
-from .layout cimport DROP_REASON_COUNT, Node, Packet, Posted, Worker
+from .layout cimport DROP_REASON_COUNT, Event, Heap, Node, Packet, Posted, Worker
 from .packet cimport packet_release
 from .platform cimport atomic_load32, atomic_store32, is_unlikely, must_resize, must_zero
 from .segment cimport wire_segments
@@ -21,6 +22,28 @@ cdef enum:
 
 cdef inline int64_t never() noexcept nogil:
     return INT64_MAX
+
+
+cdef inline void worker_clear_events(Worker *worker) noexcept nogil:
+    """Rid the worker's events of places that are no node's any more, and of doubles.
+
+    A node whose next thing is far away leaves one behind each time that something nearer comes in between.
+    """
+    cdef Heap old = worker.events
+    cdef uint32_t i
+    cdef Event *event
+    cdef Node *node
+    worker.events.events = <Event *>must_resize(NULL, (old.capacity + 1) * sizeof(Event))
+    worker.events.count = 0
+    for i in range(old.count):
+        event = &old.events[i]
+        node = &worker.nodes[<uint32_t>event.order]
+        if not node.wake_kept and node.wake_ns == event.time_ns and node.wake_round == <uint32_t>(event.order >> 32):
+            node.wake_kept = 1
+            heap_push(&worker.events, event.time_ns, event.order)
+    for i in range(worker.events.count):
+        worker.nodes[<uint32_t>worker.events.events[i].order].wake_kept = 0
+    free(old.events)
 
 
 cdef inline void node_wake(Worker *worker, Node *node, int64_t time_ns, uint32_t round) noexcept nogil:
@@ -36,6 +59,9 @@ cdef inline void node_wake(Worker *worker, Node *node, int64_t time_ns, uint32_t
         worker.ready[worker.ready_count] = node
         worker.ready_count += 1
     else:
+        if is_unlikely(worker.events.count >= worker.events_limit):
+            worker_clear_events(worker)
+            worker.events_limit = 2 * worker.events.count + 64
         heap_push(&worker.events, time_ns, <uint64_t>round << 32 | node.index)
 
 
