@@ -128,7 +128,8 @@ cdef inline void do_copy_routes(Worker *worker, void *argument) noexcept nogil:
     cdef Operation *operation = <Operation *>argument
     operation.row_count = operation.node.table.count
     operation.rows = must_resize(NULL, (operation.row_count + 1) * sizeof(Route))
-    memcpy(operation.rows, operation.node.table.routes, operation.row_count * sizeof(Route))
+    if operation.row_count:
+        memcpy(operation.rows, operation.node.table.routes, operation.row_count * sizeof(Route))
 
 
 cdef inline void do_copy_neighbors(Worker *worker, void *argument) noexcept nogil:
