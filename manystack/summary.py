@@ -64,6 +64,7 @@ class Summary:
     network: str
     time: str
     seed: int
+    taps: int
     emulated_ns: int
     wall_ns: int
     outside_changes: tuple[str, ...]
@@ -87,6 +88,7 @@ def summarize(engine: "Engine") -> Summary:
         network=engine.name,
         time=str(engine.mode),
         seed=engine.seed,
+        taps=len(engine.taps),
         emulated_ns=engine.now_ns,
         wall_ns=engine.wall_ns,
         outside_changes=tuple(engine.outside_changes),
@@ -171,7 +173,7 @@ def head_lines(summary: Summary, ended: str | None) -> list[str]:
     if summary.outside_changes:
         changes = [*summary.outside_changes[:5], *(["…"] if len(summary.outside_changes) > 5 else [])]
         lines.append(f"not reproducible: changed from outside ({'; '.join(changes)})")
-    if summary.time.startswith("x"):
+    if summary.taps and summary.time != "real":
         lines.append("programs outside live in another time than this network")
     return lines
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 LIVE_PERIOD_S = 0.25
 PLAIN_PERIOD_S = 5.0
+SHARE = 0.05
+"""The part of the loop's time that a view may take; it is refreshed less often where that takes longer."""
 LINKS_AT_MOST = 200
 """Links whose counters are read at each refresh; more would not fit a screen."""
 
@@ -45,11 +48,19 @@ class View(Protocol):
 def showing(view: View, engine: Engine) -> Iterator[None]:
     """Keep a view up to date while the block runs the engine's loop."""
     over = threading.Event()
+    rests_until = 0.0
 
     # The loop's own timers are emulated ones, so real periods come from a thread.
     def tick() -> None:
         while not over.wait(view.period_s):
-            engine.loop.call_soon_threadsafe(view.refresh)
+            engine.loop.call_soon_threadsafe(refresh)
+
+    def refresh() -> None:
+        nonlocal rests_until
+        began = monotonic()
+        if began >= rests_until:
+            view.refresh()
+            rests_until = monotonic() + (monotonic() - began) / SHARE
 
     unsubscribe = engine.subscribe(view.event)
     ticker = threading.Thread(target=tick, name="view", daemon=True)
