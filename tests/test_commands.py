@@ -16,6 +16,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from manystack.commands.emu import main as emu_command
+from manystack.commands.probe import hop_line
 from manystack.commands.run import main as run_command
 
 NAME = f"commands-{os.getpid()}"
@@ -330,6 +331,28 @@ def test_what_a_network_refuses_comes_back_with_its_exit_code(topology: Path) ->
             (["ping", "h1", "10.0.0.300"], "neither an IPv4 address nor a node"),
         ):
             assert words in checked(emu_command, [*verb, "--name", NAME], 2).stderr
+
+
+def test_a_traceroute_reads_as_people_know_it() -> None:
+    def probe(responder: str, rtt_ns: int, icmp_type: int = 11, icmp_code: int = 0) -> dict[str, Any]:
+        return {"responder": responder, "rtt_ns": rtt_ns, "icmp_type": icmp_type, "icmp_code": icmp_code}
+
+    hops = [
+        [probe("10.0.0.1", 1_000_000), probe("10.0.0.1", 1_100_000), probe("10.0.0.2", 900_000)],
+        [None, None, None],
+        [None, probe("10.0.2.1", 12_345_678), None],
+        [
+            probe("10.0.3.1", 20_000_000, 3, 1),
+            probe("10.0.3.1", 20_000_000, 3, 13),
+            probe("10.0.3.1", 1, 3, 9),
+        ],
+    ]
+    assert [hop_line({"ttl": ttl, "probes": probes}) for ttl, probes in enumerate(hops, 9)] == [
+        " 9  10.0.0.1  1.000 ms  1.100 ms 10.0.0.2  0.900 ms",
+        "10  * * *",
+        "11  * 10.0.2.1  12.346 ms *",
+        "12  10.0.3.1  20.000 ms !H  20.000 ms !X  0.000 ms !<9>",
+    ]
 
 
 def test_help_names_every_verb() -> None:

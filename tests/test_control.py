@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -255,6 +256,23 @@ def test_a_bad_message_gets_an_error_and_the_next_one_an_answer(emu: Engine, mes
     assert bad["exit_code"] == 2
     assert good["id"] == 2
     assert good["result"]["name"] == NAME
+
+
+def test_every_damaged_message_gets_one_answer(emu: Engine) -> None:
+    chance = random.Random(20)
+    whole = request(
+        op="link_set", args={"a": "a", "b": "s.port0", "both": {"delay": "5ms"}, "forward": None}
+    )[0]
+
+    def damaged() -> list[bytes]:
+        message = bytearray(whole)
+        for _ in range(chance.randrange(1, 4)):
+            message[chance.randrange(len(message))] = chance.randrange(256)
+        return [bytes(message[: chance.choice([len(message), chance.randrange(len(message))])])]
+
+    answers = raw(emu, *(damaged() for _ in range(500)))
+    assert len([answer for answer in answers if "error" in answer]) > 400
+    assert ask(emu, "network")["name"] == NAME
 
 
 def test_an_oversized_message_is_refused_at_the_door(emu: Engine) -> None:

@@ -140,8 +140,8 @@ def hop_line(hop: Any) -> str:
             continue
         if probe["responder"] != responder:
             responder = probe["responder"]
-            line += f" {responder} "
-        line += f" {milliseconds(probe['rtt_ns'])} ms"
+            line += f" {responder}"
+        line += f"  {milliseconds(probe['rtt_ns'])} ms"
         if probe["icmp_type"] == 3:
             line += UNREACHABLE_MARKS.get(probe["icmp_code"], f" !<{probe['icmp_code']}>")
     return line
