@@ -29,7 +29,7 @@ def pytest_terminal_summary(config: pytest.Config) -> None:
     if figures.measured:
         figures.save(RESULTS)
         plot_forwarding(figures.measured, RESULTS / "forwarding.png")
-        figures.print(Console(width=110))
+        figures.print(Console(width=120))
 
 
 @pytest.fixture(scope="session")

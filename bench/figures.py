@@ -23,8 +23,8 @@ class Floor:
 
     def __str__(self) -> str:
         parts = [
-            f"≥ {readable(self.least)}" if self.least is not None else "",
-            f"≤ {readable(self.most)}" if self.most is not None else "",
+            f"≥ {self.least:,}" if self.least is not None else "",
+            f"≤ {self.most:,}" if self.most is not None else "",
             f"≥ {self.ratio:g} x" if self.ratio is not None else "",
         ]
         return ", ".join(filter(None, parts))
@@ -64,13 +64,13 @@ class Figures:
     )
 
     def floor(self, figure: Figure) -> Floor:
-        """The committed floor of the figure."""
-        return Floor(**self.floors.get(figure.suite, {}).get(figure.case, {}))
+        """The committed floor of the figure; KeyError if it has none: every figure is held to one."""
+        return Floor(**self.floors[figure.suite][figure.case])
 
     def record(self, figure: Figure) -> None:
         """Keep the figure; AssertionError if it misses its floor."""
-        self.measured.append(figure)
         floor = self.floor(figure)
+        self.measured.append(figure)
         assert figure.keeps(floor), f"{' '.join(filter(None, self._cells(figure)))}: below the floor"
 
     def print(self, console: Console) -> None:
@@ -108,5 +108,5 @@ class Figures:
 
 
 def readable(value: float) -> str:
-    """Three or four digits, millions as M."""
-    return f"{value / 1e6:.2f} M" if value >= 1e5 else f"{value:.4g}"
+    """Millions as M, with two decimals; all else with four digits."""
+    return f"{value / 1e6:.2f} M" if value >= 1e5 else f"{value:#.4g}"
