@@ -10,7 +10,7 @@ import threading
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT64_MAX, INT64_MIN, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free
+from libc.stdlib cimport free, qsort
 from libc.string cimport memset
 
 from .clock cimport clock_now
@@ -538,7 +538,7 @@ cdef class Switch:
         raise ValueError(f"an engine holds at most {FLOW_LIMIT} flows")
 
     def add_ping(
-        self, node, destination, *, interval_ns, count, size_bytes=56, start_ns=0, stop_ns=INT64_MAX, timeout_ns=1000000000,
+        self, node, destination, *, interval_ns, count, size_bytes=56, start_ns=0, stop_ns=INT64_MAX, timeout_ns=5000000000,
         ttl=64, probes_per_ttl=0, bint keep_replies=False,
     ):
         cdef Operation operation
@@ -588,13 +588,19 @@ cdef class Switch:
         self._call(do_start_flow, &operation)
         return flow.index
 
-    def flow(self, flow):
+    def flow(self, flow, *, bint quantiles=True):
         cdef Operation operation
         cdef Flow *copy = &operation.flow_copy
-        cdef uint32_t i
+        cdef int64_t *samples
         operation.flow = self._flow(flow)
+        operation.found = quantiles
         self._call(do_copy_flow, &operation)
-        samples = sorted([(<int64_t *>operation.rows)[i] for i in range(operation.row_count)])
+        median_ns = p99_ns = None
+        if quantiles and operation.row_count:
+            samples = <int64_t *>operation.rows
+            qsort(samples, operation.row_count, sizeof(int64_t), compare_samples)
+            median_ns = samples[nearest_rank(operation.row_count, 50)]
+            p99_ns = samples[nearest_rank(operation.row_count, 99)]
         free(operation.rows)
         received = copy.received_packets > 0
         return {
@@ -611,8 +617,8 @@ cdef class Switch:
             "first_received_ns": copy.first_received_ns if received else None,
             "last_received_ns": copy.last_received_ns if received else None,
             "delay_min_ns": copy.delay_min_ns if received else None,
-            "delay_median_ns": quantile(samples, 50),
-            "delay_p99_ns": quantile(samples, 99),
+            "delay_median_ns": median_ns,
+            "delay_p99_ns": p99_ns,
             "delay_max_ns": copy.delay_max_ns if received else None,
         }
 
@@ -881,8 +887,12 @@ cdef must_lie(what, value, least, most, unit=""):
         raise ValueError(f"{what} {value}: allowed are {least} to {most}{unit}")
 
 
-cdef quantile(list samples, int percent):
-    """The sample at a percentile by nearest rank; None without samples."""
-    if not samples:
-        return None
-    return samples[max(0, -(-len(samples) * percent // 100) - 1)]
+cdef int compare_samples(const void *a, const void *b) noexcept nogil:
+    cdef int64_t x = (<const int64_t *>a)[0]
+    cdef int64_t y = (<const int64_t *>b)[0]
+    return (x > y) - (x < y)
+
+
+cdef uint64_t nearest_rank(uint64_t count, uint64_t percent) noexcept:
+    """The place of a percentile among `count` sorted samples."""
+    return (count * percent + 99) // 100 - 1

@@ -233,9 +233,10 @@ cdef inline void do_remove_flow(Worker *worker, void *argument) noexcept nogil:
 
 
 cdef inline void do_copy_flow(Worker *worker, void *argument) noexcept nogil:
+    """Copy a flow, with its samples where `found` asks for them."""
     cdef Operation *operation = <Operation *>argument
     operation.flow_copy = operation.flow[0]
-    operation.row_count = operation.flow.sample_count
+    operation.row_count = operation.flow.sample_count if operation.found else 0
     operation.rows = must_resize(NULL, (operation.row_count + 1) * sizeof(int64_t))
     if operation.row_count:
         memcpy(operation.rows, operation.flow.samples, operation.row_count * sizeof(int64_t))

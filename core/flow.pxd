@@ -85,7 +85,7 @@ cdef inline void flow_arm(Worker *worker, Flow *flow, int64_t now_ns) noexcept n
     cdef int64_t patience_ns
     if not flow_has_more(flow):
         flow.waiting = 1
-        patience_ns = flow.timeout_ns * (1 if flow.received_packets else 5)
+        patience_ns = flow.timeout_ns
         if patience_ns < 2 * flow.delay_max_ns:
             patience_ns = 2 * flow.delay_max_ns
         flow.due_ns = now_ns + patience_ns
@@ -284,11 +284,13 @@ cdef inline void flow_icmp_error(Worker *worker, Node *node, Packet *packet, uin
     packet_release(&worker.pool, packet)
 
 
-cdef inline Flow *flow_by_port(Node *node, uint32_t port) noexcept nogil:
+cdef inline Flow *flow_of_datagram(Node *node, uint8_t *udp) noexcept nogil:
+    """The flow that sent a datagram, by its ports and length; NULL for what came from elsewhere."""
+    cdef uint32_t port = get16(udp + 2)
     cdef Flow *flow = node.sinks
     while flow is not NULL:
         if flow.identifier == port:
-            return flow
+            return flow if get16(udp) == port and get16(udp + 4) == UDP_HEADER + flow.size_bytes else NULL
         flow = flow.next_sink
     return NULL
 

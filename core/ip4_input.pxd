@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from .ether cimport (
     ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_BROADCAST, MAC_GROUP_BIT, VLAN_TAG, interface_send, mac_load,
 )
-from .flow cimport UDP_HEADER, UDP_STAMP, flow_by_port, flow_datagram, flow_echo_reply, flow_icmp_error, udp_checksum
+from .flow cimport UDP_HEADER, UDP_STAMP, flow_datagram, flow_echo_reply, flow_icmp_error, flow_of_datagram, udp_checksum
 from .icmp cimport (
     ICMP_ECHO, ICMP_ECHO_REPLY, ICMP_HEADER, ICMP_PARAMETER_PROBLEM, ICMP_REDIRECT, ICMP_TIME_EXCEEDED, ICMP_UNREACHABLE,
     REDIRECT_HOST, UNREACHABLE_FRAGMENTATION_NEEDED, UNREACHABLE_HOST, UNREACHABLE_NET, UNREACHABLE_PORT, UNREACHABLE_PROTOCOL,
@@ -129,7 +129,7 @@ cdef inline void udp_input(Worker *worker, Node *node, Packet *packet, uint32_t 
     if load16(udp + 6) and not packet.checksum_state & CHECKSUM_UDP_PARTIAL and udp_checksum(packet, ETHER_HEADER + header_length, datagram) != 0xFFFF:
         drop(worker, node, packet, DROP_UDP_CHECKSUM)
         return
-    flow = flow_by_port(node, get16(udp + 2))
+    flow = flow_of_datagram(node, udp)
     if flow is not NULL and datagram >= UDP_HEADER + UDP_STAMP:
         flow_datagram(worker, flow, packet, udp)
         return
@@ -198,7 +198,7 @@ cdef inline void ip4_forward(
         icmp_error(worker, node, packet, ICMP_TIME_EXCEEDED, 0, 0, time_ns)
         drop(worker, node, packet, DROP_IP_TTL)
         return
-    neighbor = route_neighbor(node, route, destination)
+    neighbor = route_neighbor(node, route, destination, time_ns)
     if neighbor is NULL:
         drop(worker, node, packet, DROP_NEIGHBOR_TABLE_FULL)
         return

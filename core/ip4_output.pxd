@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
 from .ether cimport ETHER_HEADER
 from .layout cimport (
-    CHECKSUM_IP_VALID, DROP_IP_BROADCAST, DROP_IP_NO_ROUTE, DROP_IP_ROUTE_UNREACHABLE, DROP_NEIGHBOR_TABLE_FULL,
+    CHECKSUM_IP_VALID, DROP_IP_BROADCAST, DROP_IP_NO_ROUTE, DROP_IP_ROUTE_UNREACHABLE, DROP_IP_TOTAL_LENGTH, DROP_NEIGHBOR_TABLE_FULL,
     DROP_POOL_EMPTY, ROUTE_CONNECTED, ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Interface, Neighbor, Node, Packet, Route,
     Worker,
 )
@@ -52,12 +52,12 @@ cdef inline void ip4_write_header(
     ip4_write_checksum(ip, IP_HEADER)
 
 
-cdef inline Neighbor *route_neighbor(Node *node, Route *route, uint32_t destination) noexcept nogil:
+cdef inline Neighbor *route_neighbor(Node *node, Route *route, uint32_t destination, int64_t time_ns) noexcept nogil:
     """Who takes packets for `destination` by a route that leads somewhere; NULL where the node knows too many."""
     if route.kind == ROUTE_CONNECTED:
-        return neighbor_get(node, route.interface, destination)
+        return neighbor_get(node, route.interface, destination, time_ns)
     if route.neighbor is NULL:
-        route.neighbor = neighbor_get(node, route.interface, route.gateway)
+        route.neighbor = neighbor_get(node, route.interface, route.gateway, time_ns)
     return route.neighbor
 
 
@@ -111,6 +111,9 @@ cdef inline void ip4_fragment(Worker *worker, Node *node, Neighbor *neighbor, Pa
     payload = get16(header + 2) - header_length
     flags_and_offset = get16(header + 6)
     step = (neighbor.interface.mtu - header_length) & ~<uint32_t>7
+    if (flags_and_offset & IP_OFFSET_MASK) * 8 + payload > 65535:  # a fragment of what cannot have been a packet
+        drop(worker, node, packet, DROP_IP_TOTAL_LENGTH)
+        return
     while done < payload:
         here = payload - done if payload - done < step else step
         fragment = packet_new(&worker.pool, ETHER_HEADER + header_length)
@@ -168,7 +171,7 @@ cdef inline void ip4_output(Worker *worker, Node *node, Packet *packet, int64_t 
     elif route_is_broadcast(route, destination):
         drop(worker, node, packet, DROP_IP_BROADCAST)
     else:
-        neighbor = route_neighbor(node, route, destination)
+        neighbor = route_neighbor(node, route, destination, time_ns)
         if neighbor is NULL:
             drop(worker, node, packet, DROP_NEIGHBOR_TABLE_FULL)
         else:

@@ -74,26 +74,6 @@ cdef inline void neighbor_rehash(Node *node, uint32_t capacity) noexcept nogil:
     free(old)
 
 
-cdef inline Neighbor *neighbor_get(Node *node, Interface *interface, uint32_t address) noexcept nogil:
-    """The entry for an address, a new incomplete one where there is none; NULL where the node has too many."""
-    cdef Neighbor *neighbor = neighbor_find(node, interface, address)
-    if neighbor is not NULL:
-        return neighbor
-    if node.neighbor_count >= NEIGHBOR_LIMIT:
-        return NULL
-    if (node.neighbor_count + 1) * 2 > node.neighbor_capacity:
-        neighbor_rehash(node, node.neighbor_capacity * 2 if node.neighbor_capacity else 4)
-    neighbor = <Neighbor *>must_zero(sizeof(Neighbor))
-    neighbor.interface = interface
-    neighbor.address = address
-    neighbor.state = NEIGHBOR_INCOMPLETE
-    neighbor.usable_until_ns = -1
-    neighbor.retry_ns = never()
-    neighbor_place(node, neighbor)
-    node.neighbor_count += 1
-    return neighbor
-
-
 cdef inline void neighbor_remove(Node *node, Neighbor *neighbor) noexcept nogil:
     cdef uint32_t i
     for i in range(node.table.count):
@@ -107,6 +87,43 @@ cdef inline void neighbor_remove(Node *node, Neighbor *neighbor) noexcept nogil:
     free(neighbor)
     node.neighbor_count -= 1
     neighbor_rehash(node, node.neighbor_capacity)
+
+
+cdef inline bint neighbor_evict(Node *node, int64_t time_ns) noexcept nogil:
+    """Forget the one that was confirmed longest ago, if that is so long ago that it would be asked again."""
+    cdef Neighbor *oldest = NULL
+    cdef Neighbor *neighbor
+    cdef uint32_t i
+    for i in range(node.neighbor_capacity):
+        neighbor = node.neighbors[i]
+        if neighbor is NULL or neighbor.state != NEIGHBOR_REACHABLE or neighbor.usable_until_ns >= time_ns:
+            continue
+        if oldest is NULL or neighbor.confirmed_ns < oldest.confirmed_ns:
+            oldest = neighbor
+    if oldest is NULL:
+        return False
+    neighbor_remove(node, oldest)
+    return True
+
+
+cdef inline Neighbor *neighbor_get(Node *node, Interface *interface, uint32_t address, int64_t time_ns) noexcept nogil:
+    """The entry for an address, a new incomplete one where there is none; NULL where the node has too many."""
+    cdef Neighbor *neighbor = neighbor_find(node, interface, address)
+    if neighbor is not NULL:
+        return neighbor
+    if node.neighbor_count >= NEIGHBOR_LIMIT and not neighbor_evict(node, time_ns):
+        return NULL
+    if (node.neighbor_count + 1) * 2 > node.neighbor_capacity:
+        neighbor_rehash(node, node.neighbor_capacity * 2 if node.neighbor_capacity else 4)
+    neighbor = <Neighbor *>must_zero(sizeof(Neighbor))
+    neighbor.interface = interface
+    neighbor.address = address
+    neighbor.state = NEIGHBOR_INCOMPLETE
+    neighbor.usable_until_ns = -1
+    neighbor.retry_ns = never()
+    neighbor_place(node, neighbor)
+    node.neighbor_count += 1
+    return neighbor
 
 
 cdef inline uint32_t interface_source(Interface *interface, uint32_t destination) noexcept nogil:
@@ -317,7 +334,7 @@ cdef inline void arp_input(Worker *worker, Interface *interface, Packet *packet)
             packet_release(&worker.pool, packet)
         return
     if neighbor is NULL and sender and interface_reaches(interface, sender) and not interface_has(interface, sender):
-        neighbor = neighbor_get(node, interface, sender)
+        neighbor = neighbor_get(node, interface, sender, time_ns)
         if neighbor is not NULL:
             neighbor_confirm(worker, node, neighbor, sender_mac, time_ns)
     if operation == ARP_REQUEST:

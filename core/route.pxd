@@ -13,7 +13,7 @@ from .layout cimport Interface, Route, RouteTable
 from .platform cimport is_unlikely, must_resize
 
 cdef enum:
-    HANDFUL = 8
+    HANDFUL = 16
     TRIE_BLOCK = 256
     TRIE_DEEPER = 0x80000000u
 

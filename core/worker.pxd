@@ -72,6 +72,7 @@ cdef extern from "<semaphore.h>" nogil:
 cdef enum:
     TURN_PACKETS = 512             # after which a node that runs ahead lets others have theirs
     FRAMES_KEPT = 1 << 20          # of a PORT, until Python takes them
+    BUSY_NS = 10000000             # after which a load that never ends lets the control thread have a word
     SPIN_NS = 50000                # a sleep ends this much early, and the rest is spun: timers are late by tens of µs
     TAG_WAKE = 0xFFFFFFFFu
     TAG_TIMER = 0xFFFFFFFEu
@@ -312,7 +313,7 @@ cdef inline Node *next_node(Worker *worker, int64_t until_ns) noexcept nogil:
 
 
 cdef inline bint worker_run(Worker *worker, int64_t until_ns, bint stop_on_event, int64_t host_limit_ns) noexcept nogil:
-    """Handle all that is due by `until_ns`. False: stopped before, at an event's instant or for the wall clock."""
+    """Handle all that is due by `until_ns`. False: stopped before, at an event's instant, for the wall clock or by stop()."""
     cdef Node *node
     cdef uint32_t posted = worker.posted_tail
     cdef uint32_t turns = 0
@@ -326,7 +327,7 @@ cdef inline bint worker_run(Worker *worker, int64_t until_ns, bint stop_on_event
             target_ns = worker.instant_ns  # finish the instant, so that it is whole
         turns += 1
         if turns & 63 == 0:
-            if host_limit_ns and host_clock_ns() > host_limit_ns:
+            if (host_limit_ns and host_clock_ns() > host_limit_ns) or atomic_load32(&worker.stop_flag):
                 return False
 
 
@@ -346,7 +347,7 @@ cdef inline void mailbox_serve(Worker *worker) noexcept nogil:
     while worker.mailbox.head != atomic_load32(&worker.mailbox.tail):
         command = worker.mailbox.slots[worker.mailbox.head & 63]
         now_ns = clock_now(&worker.clock)
-        worker_run(worker, now_ns, False, 0)
+        worker_run(worker, now_ns, False, host_clock_ns() + BUSY_NS)
         worker_enter(worker, now_ns)
         command.run(worker, command.argument)
         atomic_store32(&worker.mailbox.head, worker.mailbox.head + 1)
@@ -366,7 +367,7 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
     while not atomic_load32(&worker.stop_flag):
         mailbox_serve(worker)
         now_ns = clock_now(&worker.clock)
-        worker_run(worker, now_ns, False, 0)
+        worker_run(worker, now_ns, False, host_clock_ns() + BUSY_NS)
         if worker.posted_tail != posted:
             posted = worker.posted_tail
             signal_fd(worker.event_fd)
@@ -390,7 +391,7 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
                 armed_ns = -1
             else:
                 now_ns = clock_now(&worker.clock)
-                worker_run(worker, now_ns, False, 0)
+                worker_run(worker, now_ns, False, host_clock_ns() + BUSY_NS)
                 worker_enter(worker, now_ns)
                 tap_read(worker, &worker.nodes[tags[i]], now_ns)
                 if worker.nodes[tags[i]].tap_gone:

@@ -54,7 +54,7 @@ class NodeHandle:
         destination: str | IPv4Address,
         count: int = 1,
         interval: str | int = "1s",
-        timeout: str | int = "1s",
+        timeout: str | int = "5s",
         size: str | int = 56,
         ttl: int = 64,
     ) -> PingResult:
@@ -72,7 +72,7 @@ class NodeHandle:
         destination: str | IPv4Address,
         count: int = 1,
         interval: str | int = "1s",
-        timeout: str | int = "1s",
+        timeout: str | int = "5s",
         size: str | int = 56,
         ttl: int = 64,
     ) -> PingResult:
@@ -88,7 +88,7 @@ class NodeHandle:
         destination: str | IPv4Address,
         count: int = 0,
         interval: str | int = "1s",
-        timeout: str | int = "1s",
+        timeout: str | int = "5s",
         size: str | int = 56,
         ttl: int = 64,
     ) -> Probe:
@@ -106,13 +106,13 @@ class NodeHandle:
         )
 
     def traceroute(
-        self, destination: str | IPv4Address, max_hops: int = 30, probes: int = 3, timeout: str | int = "1s"
+        self, destination: str | IPv4Address, max_hops: int = 30, probes: int = 3, timeout: str | int = "5s"
     ) -> TracerouteResult:
         """Find the routers on the way, by `probes` echo requests for each TTL up to `max_hops`."""
         return self.engine.run_until_complete(self.async_traceroute(destination, max_hops, probes, timeout))
 
     async def async_traceroute(
-        self, destination: str | IPv4Address, max_hops: int = 30, probes: int = 3, timeout: str | int = "1s"
+        self, destination: str | IPv4Address, max_hops: int = 30, probes: int = 3, timeout: str | int = "5s"
     ) -> TracerouteResult:
         """As traceroute(), for a coroutine on the engine's loop."""
         self._require_stack()

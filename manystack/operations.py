@@ -190,7 +190,7 @@ async def ping(
     destination: Name,
     count: Annotated[int, Field(ge=0, le=1_000_000)] = 1,
     interval: Name = "1s",
-    timeout: Name = "1s",
+    timeout: Name = "5s",
     size: Name = "56B",
     ttl: Annotated[int, Field(ge=1, le=255)] = 64,
 ) -> Any:
@@ -215,7 +215,7 @@ async def traceroute(
     destination: Name,
     max_hops: Annotated[int, Field(ge=1, le=255)] = 30,
     probes: Annotated[int, Field(ge=1, le=10)] = 3,
-    timeout: Name = "1s",
+    timeout: Name = "5s",
 ) -> Any:
     """The routers on the way from a node."""
     return await call.engine.node(node).async_traceroute(destination, max_hops, probes, timeout)

@@ -23,7 +23,7 @@ UNREACHABLE_MARKS = {0: " !N", 1: " !H", 2: " !P", 4: " !F", 13: " !X"}
 @click.option("-i", "--interval", default="1s", show_default=True, help="Between requests: 100ms, 1s.")
 @click.option("-s", "--size", default="56B", show_default=True, help="Bytes of data in a request.")
 @click.option("-t", "--ttl", type=click.IntRange(1, 255), default=64, show_default=True)
-@click.option("-W", "--timeout", default="1s", show_default=True, help="For the answer to the last request.")
+@click.option("-W", "--timeout", default="5s", show_default=True, help="For the answer to the last request.")
 @network_options
 def ping(
     node: str,
@@ -109,7 +109,7 @@ def print_statistics(result: Any) -> None:
 @click.option(
     "-q", "--probes", type=click.IntRange(1, 10), default=3, show_default=True, help="For each hop."
 )
-@click.option("-w", "--timeout", default="1s", show_default=True, help="For the answer to the last probe.")
+@click.option("-w", "--timeout", default="5s", show_default=True, help="For the answer to the last probe.")
 @network_options
 def traceroute(
     node: str, address: str, max_hops: int, probes: int, timeout: str, name: str | None, as_json: bool
