@@ -508,6 +508,25 @@ def test_dilated_time_is_as_exact_and_slower() -> None:
     switch.close()
 
 
+def test_a_storm_can_be_stopped(capfd: pytest.CaptureFixture[str]) -> None:
+    """Four hubs, each joined to each: frames double in every round of one instant, up to the limit."""
+    switch = Switch(real_time=True, pool_limit_bytes=1 << 28)
+    hubs = [switch.add_node(core.HUB) for _ in range(4)]
+    port = switch.add_node(core.PORT)
+    switch.add_link(switch.add_interface(port, mac(1)), switch.add_interface(hubs[0], mac(2)))
+    for i, a in enumerate(hubs):
+        for k, b in enumerate(hubs[:i]):
+            ends = (10 * i + k, a), (100 + 10 * i + k, b)
+            switch.add_link(*(switch.add_interface(hub, mac(number)) for number, hub in ends))
+    switch.start()
+    switch.inject(port, b"frame")
+    switch.stop()
+    switch.start()
+    switch.stop()
+    switch.close()
+    assert capfd.readouterr().out == ""
+
+
 def test_the_flood_of_events_is_bounded() -> None:
     """What Python does not fetch is lost at some point; the engine goes on."""
     switch = Switch()
