@@ -313,7 +313,7 @@ cdef inline Node *next_node(Worker *worker, int64_t until_ns) noexcept nogil:
 
 
 cdef inline bint worker_run(Worker *worker, int64_t until_ns, bint stop_on_event, int64_t host_limit_ns) noexcept nogil:
-    """Handle all that is due by `until_ns`. False: stopped before, at an event's instant, for the wall clock or by stop()."""
+    """Handle all that is due by `until_ns`. False: stopped before, at an event's instant or for the wall clock."""
     cdef Node *node
     cdef uint32_t posted = worker.posted_tail
     cdef uint32_t turns = 0
@@ -327,7 +327,7 @@ cdef inline bint worker_run(Worker *worker, int64_t until_ns, bint stop_on_event
             target_ns = worker.instant_ns  # finish the instant, so that it is whole
         turns += 1
         if turns & 63 == 0:
-            if (host_limit_ns and host_clock_ns() > host_limit_ns) or atomic_load32(&worker.stop_flag):
+            if host_limit_ns and host_clock_ns() > host_limit_ns:
                 return False
 
 
@@ -347,8 +347,8 @@ cdef inline void mailbox_serve(Worker *worker) noexcept nogil:
     while worker.mailbox.head != atomic_load32(&worker.mailbox.tail):
         command = worker.mailbox.slots[worker.mailbox.head & 63]
         now_ns = clock_now(&worker.clock)
-        worker_run(worker, now_ns, False, host_clock_ns() + BUSY_NS)
-        worker_enter(worker, now_ns)
+        if worker_run(worker, now_ns, False, host_clock_ns() + BUSY_NS):
+            worker_enter(worker, now_ns)  # else it is done at the instant that was come to, before what is overdue
         command.run(worker, command.argument)
         atomic_store32(&worker.mailbox.head, worker.mailbox.head + 1)
         sem_post(&command.done)
@@ -391,8 +391,8 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
                 armed_ns = -1
             else:
                 now_ns = clock_now(&worker.clock)
-                worker_run(worker, now_ns, False, host_clock_ns() + BUSY_NS)
-                worker_enter(worker, now_ns)
-                tap_read(worker, &worker.nodes[tags[i]], now_ns)
+                if worker_run(worker, now_ns, False, host_clock_ns() + BUSY_NS):
+                    worker_enter(worker, now_ns)
+                tap_read(worker, &worker.nodes[tags[i]], worker.instant_ns)
                 if worker.nodes[tags[i]].tap_gone:
                     unwatch_fd(worker.epoll_fd, worker.nodes[tags[i]].tap_fd)
