@@ -274,9 +274,7 @@ def test_a_lossy_flow_ends_at_the_same_time_however_it_is_run(stop_on_event: boo
 
 def test_nobody_at_the_address(pair: Pair) -> None:
     """Three requests a second apart, then the host itself says that the other is unreachable."""
-    ping = pair.switch.add_ping(
-        pair.near, NOBODY, interval_ns=1, count=2, keep_replies=True
-    )
+    ping = pair.switch.add_ping(pair.near, NOBODY, interval_ns=1, count=2, keep_replies=True)
     pair.switch.run(20 * SECOND)
     assert pair.switch.flow(ping)["unreachable_packets"] == 2
     assert (SECOND + 3 * SECOND, ping) in pair.done()
