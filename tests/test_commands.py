@@ -27,7 +27,7 @@ def document(**extra: Any) -> dict[str, Any]:
     """h1 - r1 - h2, 5 and 10 ms."""
     return {
         "manystack": 1,
-        "name": "office",
+        "name": NAME,
         "seed": 7,
         "routes": "shortest",
         "nodes": {
@@ -98,7 +98,7 @@ PINGS = [{"kind": "ping", "from": "h1", "to": "h2", "interval": "100ms", "count"
 
 def test_a_virtual_run_prints_its_summary(tmp_path: Path) -> None:
     output = emu_run(written(tmp_path, traffic=PINGS), "--time", "virtual").stdout
-    assert "office: 3 nodes, 2 links, virtual time, seed 7" in output
+    assert f"{NAME}: 3 nodes, 2 links, virtual time, seed 7" in output
     assert "ended: idle" in output
     (line,) = [line for line in output.splitlines() if line.startswith("ping h1 → h2, every 100ms")]
     assert line.split()[6:10] == ["50", "50", "0", "(0%)"]
