@@ -370,7 +370,7 @@ class Engine:
             if kind == core.FLOW_DONE:
                 self._running.discard(index)
                 waiter = self._waiters.get(index)
-                if waiter is not None and not waiter.done() and self.switch.flow(index)["done"]:
+                if waiter is not None and not waiter.done() and self._is_done(index):
                     waiter.set_result(None)
             event = self._named(time_ns, kind, index)
             if event is not None:
@@ -378,6 +378,10 @@ class Engine:
         if events:
             self._check_traffic_done()
         return bool(events)
+
+    def _is_done(self, flow: int) -> bool:
+        # The event may be about an earlier flow of the same number, which was removed before it was read.
+        return self.switch.flow(flow, quantiles=False)["done"]
 
     def _named(self, time_ns: int, kind: int, index: int) -> Event | None:
         if kind == core.FLOW_DONE:

@@ -91,7 +91,7 @@ class Probe:
 
     def statistics(self) -> "FlowStatistics":
         """Return the flow's counters."""
-        return self._engine.switch.flow(self._flow)
+        return self._engine.switch.flow(self._flow, quantiles=False)
 
     async def finish(self) -> None:
         """Wait until all requests are answered or given up."""

@@ -96,7 +96,7 @@ class PlainView:
         hops, wall_ns = engine.switch.statistics()["hop_packets"], engine.wall_ns
         rate = (hops - self._hops) * 1e9 / max(1, wall_ns - self._wall_ns)
         self._hops, self._wall_ns = hops, wall_ns
-        flows = [engine.switch.flow(state.flow) for state in engine.wiring.flows]
+        flows = [engine.switch.flow(state.flow, quantiles=False) for state in engine.wiring.flows]
         done = sum(flow["done"] for flow in flows)
         text = f"{clock_text(engine.now_ns):>12}  {count_text(hops)} hop-packets, {rate:,.0f} a second"
         if flows:
@@ -180,10 +180,10 @@ class LiveView:
         return text
 
     def _traffic(self, rows: int, span_ns: int) -> Table:
-        table = _table("TRAFFIC", "SENT", "RECEIVED", "LOST", "RATE", "MEDIAN", "MAX")
+        table = _table("TRAFFIC", "SENT", "RECEIVED", "LOST", "RATE", "MIN", "MAX")
         flows = self._engine.wiring.flows
         for state in flows[:rows]:
-            statistics = self._engine.switch.flow(state.flow)
+            statistics = self._engine.switch.flow(state.flow, quantiles=False)
             table.add_row(
                 *self._traffic_row(traffic_summary(state, statistics), state.flow, statistics, span_ns)
             )
@@ -201,7 +201,7 @@ class LiveView:
             count_text(flow.received_packets),
             lost_text(flow),
             "done" if flow.done else rate_text(8 * octets) if flow.kind == "udp" else f"{packets:,.0f}/s",
-            time_text(flow.delay_median_ns),
+            time_text(flow.delay_min_ns),
             time_text(flow.delay_max_ns),
         ]
 
