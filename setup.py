@@ -22,7 +22,11 @@ if debug:
 else:
     compile_flags += ["-O3"]
 if sanitizers:
-    compile_flags += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+    compile_flags += [
+        f"-fsanitize={sanitizers}",
+        "-fno-sanitize-recover=undefined",
+        "-fno-omit-frame-pointer",
+    ]
     link_flags += [f"-fsanitize={sanitizers}"]
 if sys.platform != "linux":
     sys.exit("manystack: the engine uses Linux interfaces (epoll, eventfd, TUN/TAP); build it on Linux")

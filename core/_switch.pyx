@@ -699,8 +699,11 @@ cdef class Switch:
 
     @property
     def next_event_ns(self):
+        cdef int64_t next_ns
         self._must_not_run("look ahead")
-        cdef int64_t next_ns = next_event_ns(self._open())
+        self._open()
+        self._announce()
+        next_ns = next_event_ns(self.worker)
         return None if next_ns == never() else next_ns
 
     cdef void _announce(self) noexcept:
