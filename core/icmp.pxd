@@ -11,11 +11,12 @@ from .ip4_output cimport (
     IP_HEADER, IP_OFFSET_MASK, IP_PROTOCOL_ICMP, ip4_output, ip4_source, ip4_write_checksum, ip4_write_header,
 )
 from .layout cimport (
-    DROP_ICMP_CHECKSUM, DROP_ICMP_RATE_LIMITED, DROP_POOL_EMPTY, Node, Packet, Worker,
+    CHECKSUM_PARTIAL, DROP_ICMP_CHECKSUM, DROP_ICMP_RATE_LIMITED, DROP_POOL_EMPTY, Node, Packet, Worker,
 )
 from .packet cimport packet_checksum, packet_copy_bytes, packet_new, packet_own_header, packet_release, packet_slice
 from .platform cimport get16, get32, put16, put32
 from .schedule cimport count_drop, drop
+from .segment cimport checksum_offset, finished_checksum
 
 cdef enum:
     ICMP_HEADER = 8
@@ -105,6 +106,13 @@ cdef inline void icmp_error(
         packet_release(&worker.pool, error)
         count_drop(node, DROP_POOL_EMPTY)
         return
+    if packet.checksum_state & CHECKSUM_PARTIAL:  # the source knows the packet as the wire has it
+        error.next = packet_own_header(&worker.pool, error.next, checksum_offset(packet) + 2 - ETHER_HEADER)
+        if error.next is NULL:
+            packet_release(&worker.pool, error)
+            count_drop(node, DROP_POOL_EMPTY)
+            return
+        put16(error.next.data + checksum_offset(packet) - ETHER_HEADER, finished_checksum(packet))
     error.length = ETHER_HEADER + IP_HEADER + ICMP_HEADER
     error.total_length = error.length + quoted
     icmp = error.data + ETHER_HEADER + IP_HEADER

@@ -229,17 +229,20 @@ cdef inline Neighbor *fast_neighbor(Node *node, uint32_t destination) noexcept n
     return NULL
 
 
-cdef inline bint passes_whole(Node *node, Interface *interface, Packet *packet, bint link_broadcast) noexcept nogil:
+cdef inline bint passes_whole(
+    Node *node, Interface *interface, Packet *packet, uint32_t header_length, bint link_broadcast
+) noexcept nogil:
     """Whether a super-frame is plainly forwarded, so that its segments need not be looked at one by one."""
     cdef uint8_t *ip = packet.data + ETHER_HEADER
     cdef Neighbor *neighbor = fast_neighbor(node, get32(ip + 16))
     return (
         node.kind == KIND_ROUTER and not link_broadcast and ip[8] > 1 and neighbor is not NULL
         and neighbor.interface != interface and wire_frame_bytes(packet) - ETHER_HEADER <= neighbor.interface.mtu
+        and (header_length == IP_HEADER or not has_source_route(ip, header_length))
     )
 
 
-cdef inline void ip4_input_segments(Worker *worker, Interface *interface, Packet *packet) noexcept nogil:
+cdef inline void ether_input_segments(Worker *worker, Interface *interface, Packet *packet) noexcept nogil:
     """Handle each wire segment of a super-frame by itself."""
     cdef uint32_t segments = wire_segments(packet)
     cdef uint32_t i
@@ -249,7 +252,7 @@ cdef inline void ip4_input_segments(Worker *worker, Interface *interface, Packet
         if segment is NULL:
             count_drop(interface.node, DROP_POOL_EMPTY)
         else:
-            ip4_input(worker, interface, segment)
+            ether_input(worker, interface, segment)
     packet_release(&worker.pool, packet)
 
 
@@ -294,6 +297,9 @@ cdef inline void ip4_input(Worker *worker, Interface *interface, Packet *packet)
     packet.network_offset = ETHER_HEADER
     packet.transport_offset = <uint16_t>(ETHER_HEADER + header_length)
     packet.input_interface = interface.index + 1
+    if is_unlikely(packet.segment_size) and not passes_whole(node, interface, packet, header_length, link_broadcast):
+        ether_input_segments(worker, interface, packet)
+        return
     destination = get32(ip + 16)
     if not is_one_host(get32(ip + 12)):
         drop(worker, node, packet, DROP_IP_SOURCE_MARTIAN)
@@ -310,9 +316,6 @@ cdef inline void ip4_input(Worker *worker, Interface *interface, Packet *packet)
     if header_length > IP_HEADER and has_source_route(ip, header_length):  # RFC 7126, sections 4.3 and 4.4
         icmp_error(worker, node, packet, ICMP_UNREACHABLE, UNREACHABLE_SOURCE_ROUTE, 0, packet.time_ns)
         drop(worker, node, packet, DROP_IP_SOURCE_ROUTE)
-        return
-    if is_unlikely(packet.segment_size) and not passes_whole(node, interface, packet, link_broadcast):
-        ip4_input_segments(worker, interface, packet)
         return
     route = route_lookup(&node.table, destination)
     if route is not NULL and route.kind == ROUTE_LOCAL:
@@ -339,7 +342,10 @@ cdef inline void ether_input(Worker *worker, Interface *interface, Packet *packe
         drop(worker, node, packet, DROP_ETHER_TRUNCATED)
         return
     if wire_frame_bytes(packet) > interface.mtu + ETHER_HEADER + VLAN_TAG:
-        drop(worker, node, packet, DROP_ETHER_TOO_LONG)
+        if packet.segment_size:  # the last segment may be short enough
+            ether_input_segments(worker, interface, packet)
+        else:
+            drop(worker, node, packet, DROP_ETHER_TOO_LONG)
         return
     packet = packet_contiguous(&worker.pool, packet, ETHER_HEADER)
     if packet is NULL:

@@ -51,27 +51,28 @@ cdef inline uint32_t checksum_offset(Packet *packet) noexcept nogil:
 
 
 cdef inline void write_lengths(Packet *packet, uint32_t total_length) noexcept nogil:
-    """Give a frame's headers, which are in one piece, the lengths and the partial checksum of `total_length` bytes."""
+    """Give a frame's headers, which are in one piece, the lengths and the partial checksum of `total_length` bytes.
+
+    The pseudo header's sum changes by the length alone: its destination need not be the IP header's (RFC 8200, section 8.1).
+    """
     cdef uint8_t *ip = packet.data + packet.network_offset
-    cdef uint8_t *transport = packet.data + packet.transport_offset
-    cdef uint32_t transport_length = total_length - packet.transport_offset
-    cdef uint32_t total
+    cdef uint8_t *field = packet.data + checksum_offset(packet)
+    cdef uint32_t length = total_length - packet.network_offset
+    cdef uint32_t old_length, total
     if ip[0] >> 4 == 4:
-        put16(ip + 2, <uint16_t>(total_length - packet.network_offset))
+        old_length = get16(ip + 2)
+        put16(ip + 2, <uint16_t>length)
         put16(ip + 10, 0)
         put16(ip + 10, <uint16_t>~checksum_add(0, ip, (ip[0] & 15) * 4))
-        total = checksum_add(0, ip + 12, 8)
     else:
-        put16(ip + 4, <uint16_t>(total_length - packet.network_offset - IP6_HEADER))
-        total = checksum_add(0, ip + 8, 32)
+        old_length = get16(ip + 4) + <uint32_t>IP6_HEADER
+        put16(ip + 4, <uint16_t>(length - IP6_HEADER))
     if packet.checksum_state & CHECKSUM_UDP_PARTIAL:
-        put16(transport + 4, <uint16_t>transport_length)
-        total += 17
-    else:
-        total += 6
-    total += transport_length
+        put16(packet.data + packet.transport_offset + 4, <uint16_t>(total_length - packet.transport_offset))
+    # One's complement: the sum less the old length, plus the new one; both count the network header, which cancels out.
+    total = get16(field) + (~old_length & 0xFFFF) + length
     total = (total & 0xFFFF) + (total >> 16)
-    put16(packet.data + checksum_offset(packet), <uint16_t>((total & 0xFFFF) + (total >> 16)))
+    put16(field, <uint16_t>((total & 0xFFFF) + (total >> 16)))
 
 
 cdef inline Packet *packet_segment(Pool *pool, Packet *packet, uint32_t number, uint32_t segments) noexcept nogil:
@@ -112,19 +113,24 @@ cdef inline Packet *packet_segment(Pool *pool, Packet *packet, uint32_t number, 
     return segment
 
 
+cdef inline uint16_t finished_checksum(Packet *packet) noexcept nogil:
+    """What the wire would carry in place of a partial checksum."""
+    cdef uint32_t length = packet.total_length - packet.transport_offset
+    cdef uint16_t checksum = <uint16_t>~packet_checksum(packet, packet.transport_offset, length, 0)
+    if checksum == 0 and packet.checksum_state & CHECKSUM_UDP_PARTIAL:
+        return 0xFFFF  # RFC 768: zero on the wire means that there is none
+    return checksum
+
+
 cdef inline Packet *packet_finish_checksum(Pool *pool, Packet *packet) noexcept nogil:
     """The frame with the checksum that the wire would carry; NULL at the pool's limit, the caller's claim being given up."""
-    cdef uint32_t place, checksum
+    cdef uint32_t place
     if not packet.checksum_state & CHECKSUM_PARTIAL:
         return packet
     place = checksum_offset(packet)
     packet = packet_own_header(pool, packet, place + 2)
     if packet is NULL:
         return NULL
-    checksum = packet_checksum(packet, packet.transport_offset, packet.total_length - packet.transport_offset, 0)
-    checksum = ~checksum & 0xFFFF
-    if checksum == 0 and packet.checksum_state & CHECKSUM_UDP_PARTIAL:
-        checksum = 0xFFFF  # RFC 768: zero on the wire means that there is none
-    put16(packet.data + place, <uint16_t>checksum)
+    put16(packet.data + place, finished_checksum(packet))
     packet.checksum_state &= ~CHECKSUM_PARTIAL & 0xFF
     return packet

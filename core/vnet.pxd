@@ -9,7 +9,7 @@ from libc.string cimport memcmp, memset
 from .layout cimport (
     CHECKSUM_IP_VALID, CHECKSUM_PARTIAL, CHECKSUM_TCP_PARTIAL, CHECKSUM_UDP_PARTIAL, Packet, Pool,
 )
-from .packet cimport packet_checksum, packet_own_header, packet_release, segment_release
+from .packet cimport checksum_add, packet_checksum, packet_own_header, packet_release, segment_release
 from .platform cimport get16, get32, load16, put16, store16
 from .segment cimport IP4_HEADER, IP6_HEADER, TCP_CHECKSUM, TCP_CWR, TCP_FIN, TCP_FLAGS, TCP_PSH, UDP_CHECKSUM, write_lengths
 
@@ -23,67 +23,91 @@ cdef enum:
     VNET_ECN = 0x80
     ETHER = 14
     VLAN = 0x8100
+    SERVICE_VLAN = 0x88A8
     VLAN_LENGTH = 4
     IP4 = 0x0800
     IP6 = 0x86DD
+    IP6_HOP_BY_HOP = 0
+    IP6_ROUTING = 43
+    IP6_DESTINATION = 60
     JOINED_BYTES = 65535           # of the IP packet
     JOINED_SEGMENTS = 64
+
+
+cdef inline uint32_t ip6_protocol_at(const uint8_t *ip, uint32_t offset) noexcept nogil:
+    """The protocol of the header that stands `offset` bytes into an IPv6 packet; 0 where the headers before it do not lead there."""
+    cdef uint32_t here = IP6_HEADER
+    cdef uint32_t protocol = ip[6]
+    while here < offset and (protocol == IP6_HOP_BY_HOP or protocol == IP6_ROUTING or protocol == IP6_DESTINATION):
+        protocol = ip[here]
+        here += (ip[here + 1] + 1) * 8
+    return protocol if here == offset else 0
 
 
 cdef inline bint vnet_parse(Pool *pool, Packet *packet, const uint8_t *header) noexcept nogil:
     """Mark a frame by the virtio header that came with it. False: the two do not fit together.
 
-    A frame's first segment holds all of its headers, or all of the frame.
+    A frame's first segment holds all of its headers, or all of the frame. What is marked partial is sound: one TCP segment or UDP
+    datagram in one IP packet, with lengths that are the frame's and a good header checksum.
     """
     cdef uint32_t gso = header[1] & ~VNET_ECN & 0xFF
     cdef uint32_t segment_size = load16(header + 4)
     cdef uint32_t start = load16(header + 6)
     cdef uint32_t place = load16(header + 8)
     cdef uint32_t network = ETHER
-    cdef uint32_t ether_type, version, header_length, total
+    cdef uint32_t protocol = 0
+    cdef uint32_t header_length = 0
+    cdef uint32_t ether_type, total
     cdef uint8_t *ip
+    cdef uint8_t *transport
     if not header[0] & VNET_NEEDS_CHECKSUM:
         return gso == VNET_NONE
     if start + place + 2 > packet.length or start < ETHER + IP4_HEADER:
         return False
     ether_type = get16(packet.data + 12)
-    if ether_type == VLAN:
+    if ether_type == VLAN or ether_type == SERVICE_VLAN:
         ether_type = get16(packet.data + ETHER + 2)
         network += VLAN_LENGTH
     ip = packet.data + network
-    version = 0
-    if ether_type == IP4 and ip[0] >> 4 == 4 and start == network + (ip[0] & 15) * 4 and get16(ip + 6) & 0x3FFF == 0:
-        version = 4
+    transport = packet.data + start
+    if ether_type == IP4 and ip[0] >> 4 == 4 and start >= network + IP4_HEADER:
+        if (
+            start == network + (ip[0] & 15) * 4 and network + get16(ip + 2) == packet.total_length
+            and get16(ip + 6) & 0x3FFF == 0 and checksum_add(0, ip, start - network) == 0xFFFF
+        ):
+            protocol = ip[9]
+            packet.checksum_state = CHECKSUM_IP_VALID
     elif ether_type == IP6 and ip[0] >> 4 == 6 and start >= network + IP6_HEADER:
-        version = 6
+        if network + IP6_HEADER + get16(ip + 4) == packet.total_length:
+            protocol = ip6_protocol_at(ip, start - network)
+    if protocol == 6 and place == TCP_CHECKSUM and start + 20 <= packet.length:
+        header_length = start + (transport[12] >> 4) * 4
+        if header_length < start + 20 or header_length > packet.length:
+            header_length = 0
+        else:
+            packet.checksum_state |= CHECKSUM_TCP_PARTIAL
+    elif protocol == 17 and place == UDP_CHECKSUM and start + get16(transport + 4) == packet.total_length:
+        header_length = start + 8
+        packet.checksum_state |= CHECKSUM_UDP_PARTIAL
+    if header_length == 0:
+        if gso != VNET_NONE:
+            return False
+        total = ~packet_checksum(packet, start, packet.total_length - start, 0) & 0xFFFF
+        if total == 0 and place == UDP_CHECKSUM:
+            total = 0xFFFF
+        put16(transport + place, <uint16_t>total)  # what is not carried partial is finished here
+        return True
     packet.network_offset = <uint16_t>network
     packet.transport_offset = <uint16_t>start
-    if version and place == TCP_CHECKSUM and (version == 6 or ip[9] == 6):
-        packet.checksum_state = CHECKSUM_TCP_PARTIAL
-        header_length = start + (packet.data[start + 12] >> 4) * 4
-        if header_length < start + 20:
-            return False
-    elif version and place == UDP_CHECKSUM and (version == 6 or ip[9] == 17):
-        packet.checksum_state = CHECKSUM_UDP_PARTIAL
-        header_length = start + 8
-    elif gso == VNET_NONE:  # a protocol that is not carried partial: finish the sum here
-        total = packet_checksum(packet, start, packet.total_length - start, 0)
-        put16(packet.data + start + place, <uint16_t>~total)
-        return True
-    else:
-        return False
     if gso == VNET_NONE:
         return True
     if (
-        (gso == VNET_TCP4 and (version != 4 or place != TCP_CHECKSUM))
-        or (gso == VNET_TCP6 and (version != 6 or place != TCP_CHECKSUM))
-        or (gso == VNET_UDP and place != UDP_CHECKSUM)
+        (gso == VNET_TCP4 and (ether_type != IP4 or protocol != 6))
+        or (gso == VNET_TCP6 and (ether_type != IP6 or protocol != 6))
+        or (gso == VNET_UDP and protocol != 17)
         or (gso != VNET_TCP4 and gso != VNET_TCP6 and gso != VNET_UDP)
         or segment_size == 0 or header_length >= packet.total_length or header_length > packet.length
     ):
-        return False
-    total = get16(ip + 2) if version == 4 else get16(ip + 4) + <uint32_t>IP6_HEADER
-    if network + total != packet.total_length:
         return False
     if packet.total_length - header_length > segment_size:
         packet.segment_size = <uint16_t>segment_size
@@ -177,7 +201,8 @@ cdef inline bint join_fits(Join *join, Packet *packet) noexcept nogil:
     if packet.checksum_state & CHECKSUM_UDP_PARTIAL:
         return memcmp(a, b, 4) == 0
     return (
-        memcmp(a, b, 4) == 0 and get32(b + 4) == <uint32_t>(get32(a + 4) + join.total_length - join.header_length)
+        memcmp(a, b, 4) == 0 and (a[TCP_FLAGS] ^ b[TCP_FLAGS]) & ~(TCP_PSH | TCP_FIN) & 0xFF == 0
+        and get32(b + 4) == <uint32_t>(get32(a + 4) + join.total_length - join.header_length)
         and memcmp(a + 8, b + 8, TCP_FLAGS - 8) == 0
         and memcmp(a + 14, b + 14, 2) == 0 and memcmp(a + 18, b + 18, join.header_length - transport - 18) == 0
     )
