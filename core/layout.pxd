@@ -14,7 +14,7 @@ cdef extern from "<semaphore.h>" nogil:
 cdef enum:
     VECTOR_SIZE = 256              # packets that go through a stage together, at most
     CROSSING_LIMIT = 4096          # undelayed links that a packet may cross at one instant: more is a loop
-    SIZE_CLASSES = 3
+    SIZE_CLASSES = 4               # views, small, MTU-sized and large packets
     DROP_REASON_COUNT = 48
     PACKET_METADATA = 64
     PACKET_HEADROOM = 128

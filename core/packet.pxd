@@ -25,21 +25,28 @@ cdef enum:
     ROOM_MTU = 1664
     ROOM_LARGE = 65664
     SLAB_BYTES = 1 << 18
+    VIEWS_IN_SLAB = 512
     SPARE_SLABS = 16               # empty slabs of a class that are kept at hand, and half as many as there are in use
 
 
-cdef inline uint32_t class_room(uint32_t size_class) noexcept nogil:
-    if size_class == 0:
-        return ROOM_SMALL
-    return ROOM_MTU if size_class == 1 else ROOM_LARGE
+cdef inline uint32_t class_of(uint32_t room) noexcept nogil:
+    if room <= ROOM_SMALL:
+        return room != 0
+    return 2 if room <= ROOM_MTU else 3
 
 
 cdef inline uint32_t class_stride(uint32_t size_class) noexcept nogil:
-    return PACKET_METADATA + PACKET_HEADROOM + class_room(size_class)
+    if size_class == 0:  # a view's bytes lie elsewhere
+        return PACKET_METADATA
+    if size_class == 1:
+        return PACKET_METADATA + PACKET_HEADROOM + ROOM_SMALL
+    return PACKET_METADATA + PACKET_HEADROOM + (ROOM_MTU if size_class == 2 else ROOM_LARGE)
 
 
 cdef inline uint32_t class_packets(uint32_t size_class) noexcept nogil:
     cdef uint32_t packets = SLAB_BYTES // class_stride(size_class)
+    if size_class == 0:
+        return VIEWS_IN_SLAB
     return packets if packets >= 8 else 8
 
 
@@ -123,12 +130,12 @@ cdef inline bint pool_grow(Pool *pool, uint32_t size_class) noexcept nogil:
 
 
 cdef inline Packet *pool_take(Pool *pool, uint32_t room) noexcept nogil:
-    """A packet of the class that has `room` bytes after the headroom, or NULL at the pool's limit."""
+    """A packet of the class that has `room` bytes after the headroom (0: a view), or NULL at the pool's limit."""
     cdef Packet *packet
     cdef Slab *slab
     cdef uint32_t size_class, index
     if DEBUG_BUILD:
-        room += PACKET_METADATA + PACKET_HEADROOM
+        room += PACKET_METADATA + (PACKET_HEADROOM if room else 0)
         if pool.bytes + room > pool.limit_bytes:
             return NULL
         packet = <Packet *>malloc(room)
@@ -136,7 +143,7 @@ cdef inline Packet *pool_take(Pool *pool, uint32_t room) noexcept nogil:
             packet.slab = room
             pool.bytes += room
         return packet
-    size_class = 0 if room <= ROOM_SMALL else (1 if room <= ROOM_MTU else 2)
+    size_class = class_of(room)
     if is_unlikely(pool.usable[size_class] == 0):
         if pool.empty[size_class]:
             pool.empty_slabs[size_class] -= 1
@@ -182,7 +189,10 @@ cdef inline void pool_return(Pool *pool, Packet *packet) noexcept nogil:
 
 
 cdef inline Packet *packet_new(Pool *pool, uint32_t room) noexcept nogil:
-    """An empty packet with 128 bytes of headroom and `room` bytes behind it, held once; NULL at the limit."""
+    """An empty packet with 128 bytes of headroom and `room` bytes behind it, held once; NULL at the limit.
+
+    Without room it is the metadata of a view, whose maker points it to its bytes.
+    """
     cdef Packet *packet
     if room > ROOM_LARGE:
         pool.failed += 1
