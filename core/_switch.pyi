@@ -9,12 +9,13 @@ ROUTER: Final[int]
 SWITCH: Final[int]
 HUB: Final[int]
 TAP: Final[int]
+NIC: Final[int]
 PORT: Final[int]
 
 FLOW_DONE: Final[int]
 LINK_CHANGED: Final[int]
 NEIGHBOR_FAILED: Final[int]
-TAP_GONE: Final[int]
+DEVICE_GONE: Final[int]
 
 DROP_REASONS: Final[tuple[str, ...]]
 
@@ -50,9 +51,9 @@ class EngineStatistics(TypedDict):
     packets_in_use: int
     pool_bytes: int
     pool_drop_packets: int
-    tap_read_packets: int
-    tap_write_packets: int
-    tap_write_drop_packets: int
+    device_read_packets: int
+    device_write_packets: int
+    device_write_drop_packets: int
 
 class PingReply(TypedDict):
     """One answer to an echo request: from whom, what ICMP type and code, after what time (ns)."""
@@ -105,6 +106,7 @@ class Switch:
         self, interface_a: int, interface_b: int, seed_ab: int = 0, seed_ba: int = 0
     ) -> tuple[int, int]: ...
     def attach_tap(self, node: int, fd: int) -> None: ...
+    def attach_nic(self, node: int, fd: int) -> None: ...
 
     # Live changes.
     def set_pipe(

@@ -22,9 +22,9 @@ from .control cimport (
 from .ether cimport mac_load, mac_store
 from .icmp cimport ICMP_BURST, is_one_host
 from .layout cimport (
-    DROP_REASON_COUNT, FLOW_PING, FLOW_UDP, KIND_HOST, KIND_HUB, KIND_PORT, KIND_ROUTER, KIND_SWITCH, KIND_TAP, NEIGHBOR_INCOMPLETE,
-    NEIGHBOR_PROBE, NEIGHBOR_REACHABLE, POSTED_FLOW_DONE, POSTED_LINK_CHANGED, POSTED_NEIGHBOR_FAILED, POSTED_TAP_GONE,
-    ROUTE_CONNECTED, ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Address, Command, Flow, Interface, MacEntry, Neighbor, Node,
+    DROP_REASON_COUNT, FLOW_PING, FLOW_UDP, KIND_HOST, KIND_HUB, KIND_NIC, KIND_PORT, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
+    NEIGHBOR_INCOMPLETE, NEIGHBOR_PROBE, NEIGHBOR_REACHABLE, POSTED_DEVICE_GONE, POSTED_FLOW_DONE, POSTED_LINK_CHANGED,
+    POSTED_NEIGHBOR_FAILED, READING_BATCH, ROUTE_CONNECTED, ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Address, Command, Flow, Interface, MacEntry, Neighbor, Node,
     Pipe, Posted, Reply, Route, Waiting, Worker, sem_t,
 )
 from .neighbor cimport interface_reaches
@@ -52,11 +52,12 @@ ROUTER = KIND_ROUTER
 SWITCH = KIND_SWITCH
 HUB = KIND_HUB
 TAP = KIND_TAP
+NIC = KIND_NIC
 PORT = KIND_PORT
 FLOW_DONE = POSTED_FLOW_DONE
 LINK_CHANGED = POSTED_LINK_CHANGED
 NEIGHBOR_FAILED = POSTED_NEIGHBOR_FAILED
-TAP_GONE = POSTED_TAP_GONE
+DEVICE_GONE = POSTED_DEVICE_GONE
 
 # In the order of DropReason in layout.pxd.
 DROP_REASONS = (
@@ -70,7 +71,7 @@ DROP_REASONS = (
     "ip_broadcast", "ip_multicast", "ip_fragmentation_needed", "ip_fragment_not_reassembled", "ip_protocol_unknown",
     "icmp_truncated", "icmp_checksum", "icmp_type_unknown", "icmp_no_listener", "icmp_rate_limited",
     "udp_truncated", "udp_length", "udp_checksum", "udp_port_unreachable",
-    "tap_write", "vnet_header",
+    "device_write", "vnet_header",
 )
 
 _ROUTE_KINDS = {ROUTE_LOCAL: "local", ROUTE_CONNECTED: "connected", ROUTE_GATEWAY: "gateway", ROUTE_UNREACHABLE: "unreachable"}
@@ -174,10 +175,11 @@ cdef class Switch:
             free(worker.flows[i].replies)
         list_release(&worker.pool, &worker.loopback)
         list_release(&worker.pool, &worker.undeliverable)
-        if worker.tap_buffer is not NULL:
-            packet_release(&worker.pool, worker.tap_buffer)
-        if worker.tap_spill is not NULL:
-            packet_release(&worker.pool, worker.tap_spill)
+        for i in range(READING_BATCH):
+            if worker.readings[i].buffer is not NULL:
+                packet_release(&worker.pool, worker.readings[i].buffer)
+            if worker.readings[i].spill is not NULL:
+                packet_release(&worker.pool, worker.readings[i].spill)
         if worker.pool.in_use:
             print(f"manystack: {worker.pool.in_use} packets were lost track of: please report this as a bug")
         pool_close(&worker.pool)
@@ -263,7 +265,7 @@ cdef class Switch:
         node.lookahead_ns = never()
         node.neighbor_due_ns = never()
         node.icmp_tokens = ICMP_BURST
-        node.tap_fd = -1
+        node.device_fd = -1
         self.node_count += 1
         return node.index
 
@@ -275,8 +277,8 @@ cdef class Switch:
             raise ValueError("a MAC address is 6 bytes, of which the first is even (a single station)")
         if not 68 <= mtu <= 65535:
             raise ValueError(f"MTU {mtu}: allowed are 68 to 65535 bytes (RFC 791)")
-        if (node.kind == KIND_TAP or node.kind == KIND_PORT) and node.port_count:
-            raise ValueError("a TAP or PORT node has one interface")
+        if (node.kind == KIND_TAP or node.kind == KIND_NIC or node.kind == KIND_PORT) and node.port_count:
+            raise ValueError("a TAP, NIC or PORT node has one interface")
         if self.interface_count == INTERFACE_LIMIT:
             raise ValueError(f"an engine holds at most {INTERFACE_LIMIT} interfaces")
         interface = &self.interfaces[self.interface_count]
@@ -358,16 +360,23 @@ cdef class Switch:
         receiver.input = pipe
         self.pipe_count += 1
 
-    def attach_tap(self, node_index, int fd):
+    def attach_tap(self, node, int fd):
+        self._attach(node, KIND_TAP, fd)
+
+    def attach_nic(self, node, int fd):
+        self._attach(node, KIND_NIC, fd)
+
+    def _attach(self, node_index, kind, int fd):
         cdef Node *node = self._node(node_index)
-        self._must_not_run("attach a TAP device")
-        if node.kind != KIND_TAP or node.port_count != 1 or node.tap_fd >= 0:
-            raise ValueError("a device is attached once, to a TAP node that has its interface")
+        name = "TAP" if kind == KIND_TAP else "NIC"
+        self._must_not_run(f"attach a {name} device")
+        if node.kind != kind or node.port_count != 1 or node.device_fd >= 0:
+            raise ValueError(f"a device is attached once, to a {name} node that has its interface")
         if not self.real_time:
-            raise ValueError("a TAP device needs real time: the host behind it lives in no other")
+            raise ValueError(f"a {name} device needs real time: the host behind it lives in no other")
         if watch_fd(self.worker.epoll_fd, fd, node_index) != 0:
-            raise OSError("the descriptor of the TAP device cannot be waited for")
-        node.tap_fd = fd
+            raise OSError(f"the descriptor of the {name} device cannot be waited for")
+        node.device_fd = fd
 
     def _must_not_run(self, what):
         if self.thread is not None:
@@ -796,19 +805,23 @@ cdef class Switch:
     def statistics(self):
         cdef Operation operation
         cdef Worker copy
+        cdef uint32_t reading_packets = 0
+        cdef uint32_t i
         operation.worker_copy = &copy
         self._open()
         self._call(do_copy_worker, &operation)
+        for i in range(READING_BATCH):
+            reading_packets += (copy.readings[i].buffer is not NULL) + (copy.readings[i].spill is not NULL)
         return {
             "hop_packets": copy.hop_packets,
             "vectors": copy.vectors,
             "copied_bytes": copy.pool.copied_bytes,
-            "packets_in_use": copy.pool.in_use - (copy.tap_buffer is not NULL) - (copy.tap_spill is not NULL),
+            "packets_in_use": copy.pool.in_use - reading_packets,
             "pool_bytes": copy.pool.bytes,
             "pool_drop_packets": copy.pool.failed,
-            "tap_read_packets": copy.tap_read_packets,
-            "tap_write_packets": copy.tap_write_packets,
-            "tap_write_drop_packets": copy.tap_write_drop_packets,
+            "device_read_packets": copy.device_read_packets,
+            "device_write_packets": copy.device_write_packets,
+            "device_write_drop_packets": copy.device_write_drop_packets,
         }
 
     def pipe_statistics(self, pipe):

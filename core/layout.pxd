@@ -18,6 +18,7 @@ cdef enum:
     DROP_REASON_COUNT = 48
     PACKET_METADATA = 64
     PACKET_HEADROOM = 128
+    READING_BATCH = 64             # frames that one call may bring from a device
 
 cdef enum NodeKind:
     KIND_HOST = 0
@@ -25,7 +26,8 @@ cdef enum NodeKind:
     KIND_SWITCH = 2
     KIND_HUB = 3
     KIND_TAP = 4
-    KIND_PORT = 5
+    KIND_NIC = 5
+    KIND_PORT = 6
 
 cdef enum DropReason:
     DROP_NO_LINK = 0
@@ -69,7 +71,7 @@ cdef enum DropReason:
     DROP_UDP_LENGTH
     DROP_UDP_CHECKSUM
     DROP_UDP_PORT_UNREACHABLE
-    DROP_TAP_WRITE
+    DROP_DEVICE_WRITE
     DROP_VNET_HEADER
 
 cdef enum ChecksumState:
@@ -94,7 +96,7 @@ cdef enum PostedKind:
     POSTED_FLOW_DONE = 1
     POSTED_LINK_CHANGED = 2
     POSTED_NEIGHBOR_FAILED = 3
-    POSTED_TAP_GONE = 4
+    POSTED_DEVICE_GONE = 4
 
 # One cache line in front of every buffer. A chain is a list of segments through `next`; a segment with a
 # `parent` is indirect: its bytes lie in the parent's buffer, which it holds a reference to.
@@ -339,7 +341,7 @@ cdef struct Node:
     uint32_t mac_count
     uint32_t mac_capacity
     int64_t mac_renew_ns           # a full table of MAC addresses is not gone through again before
-    int tap_fd
+    int device_fd                  # TAP, NIC
     MacEntry *macs
     Flow *flows
     Flow *sinks
@@ -348,7 +350,7 @@ cdef struct Node:
     PacketList frames              # PORT: what arrived, for Python
     uint8_t discard_frames
     uint8_t wake_kept              # while the worker's events are cleared: its place has been seen
-    uint8_t tap_gone
+    uint8_t device_gone
 
 cdef struct Posted:
     int64_t time_ns
@@ -356,6 +358,11 @@ cdef struct Posted:
     uint32_t index
 
 cdef struct Worker
+
+# Where a frame of a device will be read to, and what of it does not fit there.
+cdef struct Reading:
+    Packet *buffer
+    Packet *spill
 
 # What the control thread asks of a worker: run(argument), then tell that it is done.
 cdef struct Command:
@@ -394,9 +401,9 @@ cdef struct Worker:
     Pool pool
     uint64_t hop_packets
     uint64_t vectors
-    uint64_t tap_read_packets
-    uint64_t tap_write_packets
-    uint64_t tap_write_drop_packets
+    uint64_t device_read_packets
+    uint64_t device_write_packets
+    uint64_t device_write_drop_packets
     Posted *posted
     uint32_t posted_head
     uint32_t posted_tail
@@ -405,8 +412,8 @@ cdef struct Worker:
     int wake_fd                    # written to end the data path's sleep
     int epoll_fd
     int timer_fd
-    Packet *tap_buffer             # where the next frame will be read to, and …
-    Packet *tap_spill              # … what of it does not fit there
+    Reading readings[READING_BATCH]
+    Node *failed_device            # that could not be written to, because it is down or no more
     Mailbox mailbox
     Clock clock
     Flow *flows

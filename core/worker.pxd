@@ -8,15 +8,17 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from .bridge cimport hub_vector, switch_vector
 from .clock cimport clock_now, clock_to_host
+from .device cimport device_lost
 from .flow cimport flow_timer
 from .heap cimport heap_pop, heap_replace_first, heap_second
 from .icmp cimport ICMP_UNREACHABLE, UNREACHABLE_HOST, icmp_error
 from .ip4_input cimport ether_input, ip4_local, ip4_router_vector
 from .layout cimport (
-    DROP_NEIGHBOR_UNREACHABLE, DROP_POOL_EMPTY, KIND_HOST, KIND_HUB, KIND_PORT, KIND_ROUTER, KIND_SWITCH, KIND_TAP, VECTOR_SIZE, Command, Event,
-    Interface, Node, Packet, Pipe, PipeEntry, Worker, sem_t,
+    DROP_NEIGHBOR_UNREACHABLE, DROP_POOL_EMPTY, KIND_HOST, KIND_HUB, KIND_NIC, KIND_PORT, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
+    VECTOR_SIZE, Command, Event, Interface, Node, Packet, Pipe, PipeEntry, Worker, sem_t,
 )
 from .neighbor cimport neighbor_timer
+from .nic cimport nic_read, nic_vector
 from .packet cimport list_append, packet_release
 from .pipe cimport pipe_first
 from .platform cimport atomic_load32, atomic_store32, host_clock_ns, is_unlikely, prefetch
@@ -130,6 +132,8 @@ cdef inline void node_input(Worker *worker, Interface *interface, Packet **vecto
         host_vector(worker, interface, vector, count)
     elif kind == KIND_TAP:
         tap_vector(worker, interface, vector, count)
+    elif kind == KIND_NIC:
+        nic_vector(worker, interface, vector, count)
     else:
         port_vector(worker, interface.node, vector, count)
 
@@ -354,6 +358,15 @@ cdef inline void mailbox_serve(Worker *worker) noexcept nogil:
         sem_post(&command.done)
 
 
+cdef inline void device_read(Worker *worker, Node *node, int64_t time_ns) noexcept nogil:
+    if node.kind == KIND_TAP:
+        tap_read(worker, node, time_ns)
+    else:
+        nic_read(worker, node, time_ns)
+    if node.device_gone:
+        unwatch_fd(worker.epoll_fd, node.device_fd)
+
+
 cdef inline void worker_loop(Worker *worker) noexcept nogil:
     """Keep to the host's clock until told to stop: handle what is due, read the devices, sleep until the next event."""
     cdef uint64_t tags[READY_FDS]
@@ -368,6 +381,9 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
         mailbox_serve(worker)
         now_ns = clock_now(&worker.clock)
         worker_run(worker, now_ns, False, host_clock_ns() + BUSY_NS)
+        if is_unlikely(worker.failed_device is not NULL):
+            device_lost(worker, worker.failed_device, worker.instant_ns)
+            worker.failed_device = NULL
         if worker.posted_tail != posted:
             posted = worker.posted_tail
             signal_fd(worker.event_fd)
@@ -393,6 +409,4 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
                 now_ns = clock_now(&worker.clock)
                 if worker_run(worker, now_ns, False, host_clock_ns() + BUSY_NS):
                     worker_enter(worker, now_ns)
-                tap_read(worker, &worker.nodes[tags[i]], worker.instant_ns)
-                if worker.nodes[tags[i]].tap_gone:
-                    unwatch_fd(worker.epoll_fd, worker.nodes[tags[i]].tap_fd)
+                device_read(worker, &worker.nodes[tags[i]], worker.instant_ns)

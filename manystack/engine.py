@@ -21,10 +21,12 @@ from manystack.errors import UsageError
 from manystack.handles import LinkHandle, NodeHandle
 from manystack.host import HostTap, open_tap
 from manystack.loop import SECOND_NS, EngineLoop, Progress
+from manystack.nic import HostNic, open_nic
 from manystack.probes import duration_ns
 from manystack.runtime import Runtime
 from manystack.summary import Summary, summarize
 from manystack.topology import PlacedError, TimeMode, Topology, TopologyError
+from manystack.topology.model import DEVICE_KINDS
 from manystack.wiring import wire
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ class Engine:
 
     time: "real", "virtual" or "xN" (one emulated second in N real ones); default: as the topology says.
     seed: of every random choice; default: as the topology says. name: what other programs know the
-    network by; with a name (or a tap) it gets a control socket that the `emu` commands use.
+    network by; with a name (or a tap or nic) it gets a control socket that the `emu` commands use.
 
     Raises TopologyError for a topology that cannot run like this. One thread at a time may use an engine.
     """
@@ -74,20 +76,26 @@ class Engine:
         self.mode = _time_mode(topology, time)
         self.seed = topology.seed if seed is None else seed
         self.name = topology.name if name is None else name
-        self._tap_nodes = [node for node, model in topology.nodes.items() if model.kind == "tap"]
-        if self.is_virtual and self._tap_nodes:
+        self._device_nodes = {
+            node: model.kind for node, model in topology.nodes.items() if model.kind in DEVICE_KINDS
+        }
+        if self.is_virtual and self._device_nodes:
             raise TopologyError(
                 [
                     PlacedError(
-                        f"nodes.{node}", "a tap lives in real time; run with time real or xN, or remove it"
+                        f"nodes.{node}",
+                        f"a {kind} lives in real time; run with time real or xN, or remove it",
                     )
-                    for node in self._tap_nodes
+                    for node, kind in self._device_nodes.items()
                 ]
             )
-        self._is_public = name is not None or bool(self._tap_nodes)
+        self._is_public = name is not None or bool(self._device_nodes)
         self.switch = core.Switch(real_time=not self.is_virtual, dilation=self.mode.factor)
         """The compiled engine itself, for what has no name here."""
         self.taps: dict[str, HostTap] = {}
+        self.nics: dict[str, HostNic] = {}
+        self.lost_devices: set[str] = set()
+        """The taps and nics whose device is down or has been deleted; their links are down."""
         self.outside_changes: list[str] = []
         self._cleanup = ExitStack()
         self._cleanup.callback(self._close_switch)
@@ -110,13 +118,14 @@ class Engine:
         """The asyncio loop on this engine's clock."""
 
     def start(self) -> None:
-        """Open taps and the control socket, all or none; then, in real time, let time begin."""
+        """Open devices and the control socket, all or none; then, in real time, let time begin."""
         if self._state == "started":
             return
         self._require_open()
         try:
             if self._is_public:
                 runtime = self._cleanup.enter_context(Runtime(self.name))
+                self._open_nics()
                 self._open_taps(runtime)
                 self._serve(runtime)
             self._began_wall_ns = monotonic_ns()
@@ -183,7 +192,8 @@ class Engine:
         """Let the network run for a while ("10s", or ns), or until it is over; say why it ended.
 
         Without a duration a virtual run is over when nothing is left to do ("idle"), and a real one when its
-        traffic is done and it has no tap ("traffic done"). "duration": the time is up; "stopped": stop().
+        traffic is done and it has neither tap nor nic ("traffic done"). "duration": the time is up;
+        "stopped": stop().
         """
         return self.run_until_complete(self.async_run(duration))
 
@@ -336,8 +346,23 @@ class Engine:
 
     # Inside.
 
+    def _open_nics(self) -> None:
+        nodes: dict[object, str] = {}
+        for name, kind in self._device_nodes.items():
+            if kind != "nic":
+                continue
+            node = self.topology.nodes[name]
+            nic = open_nic(node.device, node.namespace)
+            self.nics[name] = self._cleanup.enter_context(closing(nic))
+            other = nodes.setdefault(nic.identity, name)
+            if other != name:
+                raise UsageError(f"nic {node.device}: the nodes {other} and {name} share this device")
+            self.switch.attach_nic(self.wiring.nodes[name], nic.fd)
+
     def _open_taps(self, runtime: Runtime) -> None:
-        for name in self._tap_nodes:
+        for name, kind in self._device_nodes.items():
+            if kind != "tap":
+                continue
             node = self.topology.nodes[name]
             tap = open_tap(node.device, node.namespace, node.addresses, node.routes, node.mtu, runtime)
             self.taps[name] = self._cleanup.enter_context(closing(tap))
@@ -372,6 +397,8 @@ class Engine:
                 waiter = self._waiters.get(index)
                 if waiter is not None and not waiter.done() and self._is_done(index):
                     waiter.set_result(None)
+            elif kind == core.DEVICE_GONE:
+                self._device_is_gone(self._index_names[index])
             event = self._named(time_ns, kind, index)
             if event is not None:
                 self._tell(event)
@@ -390,16 +417,23 @@ class Engine:
                     return Event(time_ns, "traffic-done", f"traffic[{number}]", flow.label)
         elif kind == core.NEIGHBOR_FAILED:
             return Event(time_ns, "neighbor-failed", self._index_names[index])
-        elif kind == core.TAP_GONE:
-            return Event(time_ns, "tap-gone", self._index_names[index])
+        elif kind == core.DEVICE_GONE:
+            name = self._index_names[index]
+            return Event(time_ns, "device-gone", name, self.topology.nodes[name].device)
         return None
+
+    def _device_is_gone(self, name: str) -> None:
+        self.lost_devices.add(name)
+        link = self.wiring.link_of.get(f"{name}.{self.topology.nodes[name].device}")
+        if link is not None:
+            self.wiring.links[link].up = False
 
     def _tell(self, event: Event) -> None:
         for listener in tuple(self._subscribers):
             listener(event)
 
     def _check_traffic_done(self) -> None:
-        if not self.is_virtual and self.wiring.flows and not self._running and not self._tap_nodes:
+        if not self.is_virtual and self.wiring.flows and not self._running and not self._device_nodes:
             self._finish_runs("traffic done", open_only=True)
 
     def _stop_runs(self, reason: str) -> None:

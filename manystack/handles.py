@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network, NetmaskValueError
 from typing import TYPE_CHECKING
 
-from manystack.errors import UsageError
+from manystack.errors import ManystackError, UsageError
 from manystack.probes import Probe, duration_ns, size_bytes, trace
 from manystack.results import (
     InterfaceCounters,
@@ -273,11 +273,17 @@ class LinkHandle:
         self._set_up(False)
 
     def _set_up(self, up: bool) -> None:
+        nodes = [end.split(".", 1)[0] for end in self._state.ends]
+        lost = [node for node in nodes if node in self.engine.lost_devices]
+        if up and lost:
+            raise ManystackError(
+                f"the link stays down: the device of {' and '.join(lost)} is down or was deleted"
+            )
         self._state.up = up
         self.engine.switch.set_link_up(self._state.pipes[0], up)
-        for end in self._state.ends:
-            tap = self.engine.taps.get(end.split(".", 1)[0])
-            if tap is not None:
+        for node in nodes:
+            tap = self.engine.taps.get(node)
+            if tap is not None and node not in self.engine.lost_devices:
                 tap.set_carrier(up)
         self.engine.publish("link-up" if up else "link-down", " ".join(self._state.ends))
 

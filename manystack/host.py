@@ -44,7 +44,7 @@ _OFFLOADS = {
 }
 
 _CLONE_NEWNET = 0x40000000
-_CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21
+CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN = 12, 13, 21
 
 # RTM_GETSTATS for IFLA_STATS_LINK_64 alone. The answer: nlmsghdr, if_stats_msg, one attribute's header and
 # its struct rtnl_link_stats64, whose eighth counter is tx_dropped (linux/if_link.h).
@@ -138,10 +138,10 @@ def check_tap_permission(namespace: str | None = None) -> None:
             f"{TUN} is missing ({error.strerror}): load the kernel's tun module with `modprobe tun`, or pass "
             "the device into the container"
         ) from None
-    if not _has_capability(_CAP_NET_ADMIN):
+    if not has_capability(CAP_NET_ADMIN):
         missing.append("the capability CAP_NET_ADMIN")
     if namespace is not None:
-        if not _has_capability(_CAP_SYS_ADMIN):
+        if not has_capability(CAP_SYS_ADMIN):
             missing.append("the capability CAP_SYS_ADMIN")
         if not (NAMESPACES / namespace).exists():
             directory = NAMESPACES if NAMESPACES.exists() else NAMESPACES.parent
@@ -299,21 +299,30 @@ def _configure(
                 netlink.route("add", dst=str(route.to), oif=index, **through)
 
 
-def _has_capability(number: int) -> bool:
+def has_capability(number: int) -> bool:
+    """Whether the calling thread has a capability (capabilities(7)) in its user namespace."""
     status = Path("/proc/thread-self/status").read_text()
     effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
     return bool(int(effective.split()[1], 16) >> number & 1)
 
 
 def _permission_error(missing: Sequence[str], namespace: str | None) -> UsageError:
+    container = f"--cap-add NET_ADMIN --device {TUN}"
+    return permission_error("tap", "make a TAP device", missing, namespace, container)
+
+
+def permission_error(
+    kind: str, what: str, missing: Sequence[str], namespace: str | None, container: str
+) -> UsageError:
+    """Say what a node of this kind may not do, what is missing, and how to get it."""
     advice = "run as root, for instance with `sudo`"
     if namespace is None:
         advice += ", or inside `unshare -Urn`"
     else:
         advice += (
-            f" (inside `unshare -Urn` only a tap without `namespace` works: {NAMESPACES} is the system's)"
+            f" (inside `unshare -Urn` only a {kind} without `namespace` works: {NAMESPACES} is the system's)"
         )
-    advice += f"; a container needs `--cap-add NET_ADMIN --device {TUN}`"
+    advice += f"; a container needs `{container}`"
     if namespace is not None:
         advice += " and `--cap-add SYS_ADMIN`"
     restriction = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
@@ -322,6 +331,4 @@ def _permission_error(missing: Sequence[str], namespace: str | None) -> UsageErr
             "; this system lets `unshare -Urn` by ordinary users have no capabilities "
             "(kernel.apparmor_restrict_unprivileged_userns = 1, as Ubuntu 24.04 does)"
         )
-    return UsageError(
-        f"no permission to make a TAP device, what is missing is {' and '.join(missing)}: {advice}"
-    )
+    return UsageError(f"no permission to {what}, what is missing is {' and '.join(missing)}: {advice}")

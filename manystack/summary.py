@@ -64,7 +64,7 @@ class Summary:
     network: str
     time: str
     seed: int
-    taps: int
+    devices: int
     emulated_ns: int
     wall_ns: int
     outside_changes: tuple[str, ...]
@@ -88,7 +88,7 @@ def summarize(engine: "Engine") -> Summary:
         network=engine.name,
         time=str(engine.mode),
         seed=engine.seed,
-        taps=len(engine.taps),
+        devices=len(engine.taps) + len(engine.nics),
         emulated_ns=engine.now_ns,
         wall_ns=engine.wall_ns,
         outside_changes=tuple(engine.outside_changes),
@@ -107,7 +107,8 @@ def summarize(engine: "Engine") -> Summary:
 def own_losses(engine: "Engine", statistics: "EngineStatistics") -> dict[str, int]:
     """Return what the emulator itself lost, which no model of the topology explains; empty if nothing."""
     losses = {f"tap {name}": tap.drops() for name, tap in engine.taps.items()}
-    losses["taps, writing"] = statistics["tap_write_drop_packets"]
+    losses |= {f"nic {name}": nic.drops() for name, nic in engine.nics.items()}
+    losses["devices, writing"] = statistics["device_write_drop_packets"]
     losses["packet pool"] = statistics["pool_drop_packets"]
     return {place: count for place, count in losses.items() if count}
 
@@ -173,7 +174,7 @@ def head_lines(summary: Summary, ended: str | None) -> list[str]:
     if summary.outside_changes:
         changes = [*summary.outside_changes[:5], *(["…"] if len(summary.outside_changes) > 5 else [])]
         lines.append(f"not reproducible: changed from outside ({'; '.join(changes)})")
-    if summary.taps and summary.time != "real":
+    if summary.devices and summary.time != "real":
         lines.append("programs outside live in another time than this network")
     return lines
 

@@ -21,7 +21,14 @@ from manystack.topology import (
 )
 from manystack.topology.quantity import format_bandwidth, format_duration
 
-KINDS = {"host": core.HOST, "router": core.ROUTER, "switch": core.SWITCH, "hub": core.HUB, "tap": core.TAP}
+KINDS = {
+    "host": core.HOST,
+    "router": core.ROUTER,
+    "switch": core.SWITCH,
+    "hub": core.HUB,
+    "tap": core.TAP,
+    "nic": core.NIC,
+}
 WITH_STACK = frozenset({"host", "router"})
 
 

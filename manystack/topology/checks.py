@@ -10,7 +10,17 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from itertools import islice
 
 from manystack.topology.errors import Problems, below, short
-from manystack.topology.model import BRIDGE_KINDS, STACK_KINDS, End, Link, Node, Route, TimeMode, format_mac
+from manystack.topology.model import (
+    BRIDGE_KINDS,
+    DEVICE_KINDS,
+    STACK_KINDS,
+    End,
+    Link,
+    Node,
+    Route,
+    TimeMode,
+    format_mac,
+)
 from manystack.topology.schema import INTERFACE_NAME, WrittenLink, WrittenTraffic
 from manystack.topology.segments import segments
 
@@ -99,20 +109,21 @@ def check_macs(problems: Problems, nodes: Nodes) -> None:
                 problems.add(place, f"{format_mac(interface.mac)} is there already, at {other}")
 
 
-def check_taps(problems: Problems, nodes: Nodes, time: TimeMode) -> None:
-    """Check devices and clock of the taps: names are unique in a namespace, and real hosts need real time."""
+def check_devices(problems: Problems, nodes: Nodes, time: TimeMode) -> None:
+    """Check devices and clock of taps and nics: a device is used once, and real hosts need real time."""
     seen: dict[tuple[str | None, str], str] = {}
     for name, node in nodes.items():
-        if node is None or node.kind != "tap":
+        if node is None or node.kind not in DEVICE_KINDS:
             continue
         place = node_place(name)
         other = seen.setdefault((node.namespace, node.device), name)
         if other != name:
-            problems.add(f"{place}.device", f"{other} makes a device {node.device} in the same namespace")
+            problems.add(f"{place}.device", f"{other} has a device {node.device} in the same namespace")
         if time.kind == "virtual":
             problems.add(
                 f"{place}.kind",
-                "a tap cannot be in virtual time: what is behind it lives in real time (real or x10)",
+                f"a {node.kind} cannot be in virtual time: "
+                "what is behind it lives in real time (real or x10)",
             )
 
 
@@ -180,9 +191,9 @@ def _resolve_end(problems: Problems, nodes: Nodes, place: str, text: str) -> End
                 place, f"a {node.kind}'s ports are port0, port1, …: write {name} alone for the next free one"
             )
             return None
-    elif node.kind == "tap":
+    elif node.kind in DEVICE_KINDS:
         if interface not in ("", node.device):
-            problems.add(place, f"a tap has one port: write {name} alone")
+            problems.add(place, f"a {node.kind} has one port: write {name} alone")
             return None
         interface = node.device
     elif interface not in node.interfaces:

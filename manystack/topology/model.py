@@ -15,6 +15,7 @@ from manystack.topology.errors import NOT_YET, short
 
 STACK_KINDS: Final = frozenset({"host", "router"})
 BRIDGE_KINDS: Final = frozenset({"switch", "hub"})
+DEVICE_KINDS: Final = frozenset({"tap", "nic"})
 # A switch or hub passes on what fits into an IPv4 packet; its neighbors' MTUs decide.
 BRIDGE_MTU: Final = 65535
 EVERYWHERE: Final = IPv4Network("0.0.0.0/0")
@@ -179,10 +180,11 @@ class Node(Part):
     """A node. Hosts and routers have interfaces and routes of their own.
 
     A switch or hub has the ports its links take (`port0`, `port1`, …). A tap has one port, named after its
-    device; `addresses` and `routes` are set on the real host's side of the device, in `namespace`.
+    device; `addresses` and `routes` are set on the real host's side of the device, in `namespace`. A nic has
+    one port too, and nothing of its device, which is there already, is set.
     """
 
-    kind: Literal["host", "router", "switch", "hub", "tap"]
+    kind: Literal["host", "router", "switch", "hub", "tap", "nic"]
     interfaces: dict[str, Interface] = Field(default_factory=dict)
     routes: list[Route] = Field(default_factory=list)
     device: str = ""

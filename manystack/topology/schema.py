@@ -141,15 +141,25 @@ class WrittenTap(Part):
     mtu: Mtu = 1500
 
 
-WrittenNode = WrittenStack | WrittenBridge | WrittenTap
+class WrittenNic(Part):
+    """A network device that is there already."""
+
+    kind: Literal["nic"]
+    device: Annotated[str, BeforeValidator(_device)] = Field(
+        description="name a device that exists, such as eth1"
+    )
+    namespace: Annotated[str, BeforeValidator(_namespace)] | None = None
+
+
+WrittenNode = WrittenStack | WrittenBridge | WrittenTap | WrittenNic
 NODE_KINDS: Final[dict[str, type[WrittenNode]]] = {
     "host": WrittenStack,
     "router": WrittenStack,
     "switch": WrittenBridge,
     "hub": WrittenBridge,
     "tap": WrittenTap,
+    "nic": WrittenNic,
 }
-LATER_NODE_KINDS: Final = ("nic",)
 
 
 class WrittenPipe(Part):
@@ -246,9 +256,10 @@ def _without(written: object, paths: list[tuple[int | str, ...]]) -> object:
 def read_kind(
     problems: Problems,
     kinds: Mapping[str, type[M]],
-    later: tuple[str, ...],
     written: object,
     place: str,
+    *,
+    later: tuple[str, ...] = (),
 ) -> M | None:
     """Return a part whose `kind` says what else it may hold."""
     if not isinstance(written, dict):

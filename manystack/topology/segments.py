@@ -8,7 +8,7 @@ from manystack.topology.model import BRIDGE_KINDS, End, Link, Node
 
 
 def segments(nodes: Mapping[str, Node], links: Iterable[Link]) -> dict[tuple[str, str], int]:
-    """Return the number of its segment for each linked interface (node, name) of a host, router or tap.
+    """Return the number of its segment for each linked interface (node, name) of a host, router, tap or nic.
 
     Interfaces with the same number are on one link or behind the same switches and hubs.
     """

@@ -7,10 +7,10 @@ from pydantic import Field
 
 from manystack.topology.checks import (
     Nodes,
+    check_devices,
     check_macs,
     check_node,
     check_segments,
-    check_taps,
     node_place,
     resolve_links,
     resolve_traffic,
@@ -29,7 +29,6 @@ from manystack.topology.model import (
     Traffic,
 )
 from manystack.topology.schema import (
-    LATER_NODE_KINDS,
     LATER_TRAFFIC_KINDS,
     NODE_KINDS,
     NODE_NAME,
@@ -38,6 +37,7 @@ from manystack.topology.schema import (
     Header,
     WrittenBridge,
     WrittenLink,
+    WrittenNic,
     WrittenPing,
     WrittenStack,
     WrittenTap,
@@ -87,7 +87,7 @@ class Topology(Part):
             for number, item in enumerate(_list(known, "traffic"))
         ]
         check_macs(problems, nodes)
-        check_taps(problems, nodes, header.time)
+        check_devices(problems, nodes, header.time)
         check_segments(problems, nodes, links)
         problems.check()
         return cls(
@@ -101,9 +101,9 @@ class Topology(Part):
         )
 
     def with_time(self, time: TimeMode) -> "Topology":
-        """Return the same network under another clock. Raises TopologyError for taps in virtual time."""
+        """Return the same network under another clock. Raises TopologyError: tap or nic in virtual time."""
         problems = Problems()
-        check_taps(problems, self.nodes, time)
+        check_devices(problems, self.nodes, time)
         problems.check()
         return self.model_copy(update={"time": time})
 
@@ -137,7 +137,7 @@ def _read_node(problems: Problems, name: str, document: object) -> Node | None:
     place = node_place(name)
     if not NODE_NAME.fullmatch(name):
         problems.add(place, "a node's name is letters, digits, - and _")
-    written = read_kind(problems, NODE_KINDS, LATER_NODE_KINDS, document, place)
+    written = read_kind(problems, NODE_KINDS, document, place)
     match written:
         case None:
             return None
@@ -152,6 +152,13 @@ def _read_node(problems: Problems, name: str, document: object) -> Node | None:
                 namespace=written.namespace,
                 addresses=written.addresses,
                 mtu=written.mtu,
+            )
+        case WrittenNic():
+            return Node(
+                kind=written.kind,
+                interfaces={written.device: Interface(mtu=BRIDGE_MTU)},
+                device=written.device,
+                namespace=written.namespace,
             )
         case WrittenBridge():
             return Node(kind=written.kind)
@@ -184,7 +191,7 @@ def _read_links(problems: Problems, nodes: dict[str, Node | None], documents: li
 
 
 def _read_traffic(problems: Problems, nodes: Nodes, place: str, document: object) -> Traffic | None:
-    written = read_kind(problems, TRAFFIC_KINDS, LATER_TRAFFIC_KINDS, document, place)
+    written = read_kind(problems, TRAFFIC_KINDS, document, place, later=LATER_TRAFFIC_KINDS)
     destination = resolve_traffic(problems, nodes, place, written) if written else None
     if written is None or destination is None:
         return None

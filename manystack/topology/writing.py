@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from manystack.topology.model import (
     BRIDGE_KINDS,
+    DEVICE_KINDS,
     EVERYWHERE,
     Document,
     End,
@@ -45,6 +46,8 @@ def write_node(node: Node, defaults: bool) -> Document:
     document: Document = {"kind": node.kind}
     if node.kind in BRIDGE_KINDS:
         return document
+    if node.kind == "nic":
+        return chosen(document | {"device": node.device, "namespace": node.namespace}, {}, defaults)
     routes = [_write_route(route) for route in node.routes]
     if node.kind == "tap":
         document |= {
@@ -88,7 +91,7 @@ def write_link(link: Link, nodes: Mapping[str, Node], defaults: bool) -> Documen
 
 
 def _write_end(end: End, nodes: Mapping[str, Node]) -> str:
-    return end.node if nodes[end.node].kind == "tap" else str(end)
+    return end.node if nodes[end.node].kind in DEVICE_KINDS else str(end)
 
 
 def _write_pipe(pipe: PipeParameters, defaults: bool) -> Document:

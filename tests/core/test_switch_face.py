@@ -98,7 +98,7 @@ def test_an_index_that_is_not_there(
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda s: s.add_node(6), "there is no node kind 6"),
+        (lambda s: s.add_node(7), "there is no node kind 7"),
         (lambda s: s.add_node(-1), "there is no node kind -1"),
         (lambda s: s.add_interface(0, b"12345"), "6 bytes"),
         (lambda s: s.add_interface(0, b"\1" + bytes(5)), "single station"),

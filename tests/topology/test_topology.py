@@ -152,8 +152,7 @@ ETH0 = "nodes/h1/interfaces/eth0"
         ("routes", "longest", "allowed: 'shortest'"),
         ("nodes/h 1", {"kind": "host"}, "letters, digits, - and _"),
         ("nodes/h1/kind", "hots", "unknown kind 'hots'; did you mean host? (allowed: host, router"),
-        ("nodes/h1/kind", "nic", "not in this version"),
-        ("nodes/h1/kind", None, "is missing: write one of host, router, switch, hub, tap"),
+        ("nodes/h1/kind", None, "is missing: write one of host, router, switch, hub, tap, nic"),
         ("nodes/h1/kind", ["host"], "unknown kind a list"),
         ("nodes/h1", "host", "must be a mapping with a kind, not 'host'"),
         ("nodes/h1/device", "emu0", "unknown key 'device'"),
@@ -256,11 +255,31 @@ def test_one_mistake(path: str, value: object, said: str) -> None:
             "on the same link already, at nodes.r1",
         ),
         ("time", "virtual", "nodes.site.kind", "a tap cannot be in virtual time"),
+        ("nodes/card", {"kind": "nic"}, "nodes.card.device", "is missing: name a device that exists"),
+        ("nodes/card", {"kind": "nic", "device": "a/b"}, "nodes.card.device", "has a character that Linux"),
+        (
+            "nodes/card",
+            {"kind": "nic", "device": "eth1", "namespace": "a b"},
+            "nodes.card.namespace",
+            "is no namespace",
+        ),
+        (
+            "nodes/card",
+            {"kind": "nic", "device": "eth1", "addresses": ["10.0.0.1/24"]},
+            "nodes.card.addresses",
+            "unknown key 'addresses' (allowed: kind, device, namespace)",
+        ),
+        (
+            "nodes/card",
+            {"kind": "nic", "device": "emu0", "namespace": "site"},
+            "nodes.card.device",
+            "site has a device emu0 in the same namespace",
+        ),
         (
             "nodes/other",
             {"kind": "tap", "device": "emu0", "namespace": "site"},
             "nodes.other.device",
-            "site makes a device emu0",
+            "site has a device emu0",
         ),
         ("links/0/ends/1", "sw.port0", "links[2].ends[0]", "sw.port0 is an end of links[0] already"),
         ("links/3/ends/1", "r1.lo", "links[3].ends", "both ends are on r1"),
@@ -353,6 +372,54 @@ def test_another_clock() -> None:
     assert office.with_time(TimeMode.parse("real")).time.kind == "real"
     with pytest.raises(TopologyError, match=r"nodes\.site\.kind: a tap cannot be in virtual time"):
         office.with_time(TimeMode.parse("virtual"))
+
+
+NICS: dict[str, Any] = {
+    "manystack": 1,
+    "nodes": {
+        "left": {"kind": "nic", "device": "eth1", "namespace": "lab"},
+        "right": {"kind": "nic", "device": "eth1"},
+        "sw": {"kind": "switch"},
+    },
+    "links": [{"ends": ["left", "sw"]}, {"ends": ["sw", "right.eth1"]}],
+}
+
+
+def test_a_nic_has_one_port_named_after_its_device() -> None:
+    topology = Topology.parse(NICS)
+    left = topology.nodes["left"]
+    assert (left.kind, left.device, left.namespace) == ("nic", "eth1", "lab")
+    assert list(left.interfaces) == ["eth1"]
+    assert list(left.addressed()) == []
+    assert [str(end) for link in topology.links for end in link.ends] == [
+        "left.eth1",
+        "sw.port0",
+        "sw.port1",
+        "right.eth1",
+    ]
+    assert Topology.parse(topology.dump()) == topology
+    written = topology.dump(defaults=True)
+    assert Topology.parse(written) == topology
+    assert written["nodes"]["left"] == NICS["nodes"]["left"]
+    assert written["links"][1]["ends"] == ["sw.port1", "right"]
+
+
+def test_nics_live_in_real_time_and_take_a_device_once() -> None:
+    nodes = NICS["nodes"] | {"again": NICS["nodes"]["left"]}
+    with pytest.raises(TopologyError) as caught:
+        Topology.parse(NICS | {"nodes": nodes, "time": "virtual", "links": [{"ends": ["left.eth0", "sw"]}]})
+    clock = "a nic cannot be in virtual time: what is behind it lives in real time (real or x10)"
+    assert [str(error) for error in caught.value.errors] == [
+        "links[0].ends[0]: a nic has one port: write left alone",
+        f"nodes.left.kind: {clock}",
+        f"nodes.right.kind: {clock}",
+        "nodes.again.device: left has a device eth1 in the same namespace",
+        f"nodes.again.kind: {clock}",
+    ]
+    topology = Topology.parse(NICS)
+    assert topology.with_time(TimeMode.parse("x10")).time.factor == 10
+    with pytest.raises(TopologyError, match=r"nodes\.left\.kind: a nic cannot be in virtual time"):
+        topology.with_time(TimeMode.parse("virtual"))
 
 
 def test_pipe_parameters_from_text() -> None:
