@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network, NetmaskValueError
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TYPE_CHECKING
 
 from manystack.errors import ManystackError, UsageError
@@ -18,14 +18,13 @@ from manystack.results import (
     mac_text,
 )
 from manystack.topology import PipeParameters, pipe_parameters_from_text
+from manystack.topology.checks import fragmented
+from manystack.topology.model import ipv4_address, ipv4_prefix
 from manystack.wiring import WITH_STACK, LinkState, set_pipe
 
 if TYPE_CHECKING:
     from manystack.core._switch import PipeStatistics
     from manystack.engine import Engine
-
-DEFAULT = "default"
-"""Stands for 0.0.0.0/0."""
 
 TRACE_INTERVAL = "50ms"
 
@@ -94,14 +93,21 @@ class NodeHandle:
     ) -> Probe:
         """Begin a ping whose answers a coroutine takes as they come; count 0: without end."""
         self._require_stack()
+        address = self.engine.resolve(destination)
+        data_bytes = size_bytes(size, "size")
+        nodes = self.engine.topology.nodes
+        receiver = nodes.get(self.engine.wiring.owners.get(address, ""))
+        mistake = fragmented("ping", data_bytes, self.name, nodes[self.name], receiver)
+        if mistake:
+            raise UsageError(f"size: {mistake}")
         return Probe(
             self.engine,
             self.index,
-            self.engine.resolve(destination),
+            address,
             count=count,
             interval_ns=duration_ns(interval, "interval"),
             timeout_ns=duration_ns(timeout, "timeout"),
-            data_bytes=size_bytes(size, "size"),
+            data_bytes=data_bytes,
             ttl=ttl,
         )
 
@@ -289,16 +295,14 @@ class LinkHandle:
 
 
 def _prefix(text: str | IPv4Network) -> IPv4Network:
-    if isinstance(text, IPv4Network):
-        return text
     try:
-        return IPv4Network("0.0.0.0/0" if text == DEFAULT else text)
-    except (AddressValueError, NetmaskValueError, ValueError) as error:
-        raise UsageError(f"prefix: {error}; write 10.0.0.0/24, or default") from None
+        return ipv4_prefix(text)
+    except ValueError as error:
+        raise UsageError(f"prefix: {error}") from None
 
 
 def _address(text: str | IPv4Address, place: str) -> IPv4Address:
     try:
-        return IPv4Address(text)
-    except AddressValueError as error:
-        raise UsageError(f"{place}: {error}; write 10.0.0.1") from None
+        return ipv4_address(text)
+    except ValueError as error:
+        raise UsageError(f"{place}: {error}") from None

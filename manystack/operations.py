@@ -293,7 +293,8 @@ def _node(handle: NodeHandle) -> dict[str, Any]:
             {
                 "name": name,
                 "addresses": [str(address) for interface, address in model.addressed() if interface == short],
-                "mac": mac_text(wiring.macs[index]),
+                # Only a stack has a MAC address of its own: a port passes on what others have.
+                "mac": mac_text(wiring.macs[index]) if handle.kind in WITH_STACK else None,
                 "peer": None if state is None else state.ends[state.ends[0] == name],
                 "up": state is not None and state.up,
             }

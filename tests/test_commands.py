@@ -298,9 +298,11 @@ def test_wrong_options_of_emu_run_are_exit_code_2(topology: Path, options: list[
 def test_a_bad_topology_is_exit_code_2_with_every_mistake(tmp_path: Path) -> None:
     path = written(tmp_path, seed="seven", routes="longest")
     result = emu_run(path, exit_code=2)
-    assert "error: seed: " in result.stderr
-    assert "error: routes: " in result.stderr
-    assert emu_run(tmp_path / "nothing.yaml", exit_code=2).stdout == ""
+    assert f"{path}: seed: " in result.stderr
+    assert f"{path}: routes: " in result.stderr
+    assert len(json.loads(emu_run(path, "--json", exit_code=2).stdout)["errors"]) == 2
+    result = emu_run(tmp_path / "nothing.yaml", exit_code=2)
+    assert (result.stdout, result.stderr) == ("", f"{tmp_path / 'nothing.yaml'}: No such file or directory\n")
 
 
 @pytest.mark.parametrize(
@@ -329,6 +331,9 @@ def test_what_a_network_refuses_comes_back_with_its_exit_code(topology: Path) ->
             (["route", "add", "h1", "10.0.0.0/8", "over", "10.0.0.1"], "via ADDRESS"),
             (["route", "del", "h1", "10.77.0.0/16"], "no route"),
             (["ping", "h1", "10.0.0.300"], "neither an IPv4 address nor a node"),
+            (["ping", "h1", "h2", "-s", "2000B"], "size: 2000B make a packet of 2028 bytes"),
+            (["route", "add", "h1", "10.0.0.0/33"], "prefix length '33' is impossible"),
+            (["route", "add", "h1", "10.1.0.0/16", "via", "r1"], "via: 'r1' is not an IPv4 address"),
         ):
             assert words in checked(emu_command, [*verb, "--name", NAME], 2).stderr
 

@@ -90,7 +90,9 @@ def test_every_question_has_an_answer_of_plain_values(emu: Engine) -> None:
     for name in OPERATIONS:
         if name.startswith("show_") or name == "summary":
             json.dumps(ask(emu, name))
-    assert ask(emu, "show_nodes", node="a")[0]["interfaces"][0]["peer"] == "s.port0"
+    (interface,) = ask(emu, "show_nodes", node="a")[0]["interfaces"]
+    assert (interface["peer"], interface["mac"][:3]) == ("s.port0", "02:")
+    assert ask(emu, "show_nodes", node="s")[0]["interfaces"][0]["mac"] is None
     (entry,) = ask(emu, "show_neighbors", node="a")["a"]
     assert entry["address"] == "10.0.0.2"
     assert {learnt["interface"] for learnt in ask(emu, "show_neighbors", node="s")["s"]} == {

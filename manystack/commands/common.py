@@ -91,6 +91,6 @@ def not_in_this_version(what: str) -> NoReturn:
     raise UsageError(f"{what}: not in this version")
 
 
-def fail_quietly() -> NoReturn:
-    """End with exit code 1 when the output has said why already."""
-    sys.exit(1)
+def fail_quietly(exit_code: int = 1) -> NoReturn:
+    """End when the output has said why already."""
+    sys.exit(exit_code)

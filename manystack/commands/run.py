@@ -9,12 +9,12 @@ from typing import Any
 import click
 from rich.console import Console
 
+from manystack.commands.check import load
 from manystack.commands.common import Command, echo_json, echo_lines, not_in_this_version
 from manystack.engine import Engine
 from manystack.probes import duration_ns
 from manystack.results import plain
 from manystack.summary import Summary, summary_lines
-from manystack.topology import Topology
 from manystack.view import LiveView, PlainView, View, showing
 
 
@@ -56,7 +56,7 @@ def main(
     if strict:
         not_in_this_version("--strict")
     limit_ns = None if duration is None else duration_ns(duration, "--duration")
-    network = Topology.load(topology)
+    network = load(topology, as_json)
     # Until the loop handles it, and while the network closes, SIGTERM unwinds as Ctrl-C does.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -50,7 +50,7 @@ def nodes(answer: Any) -> list[str]:
                     node["kind"],
                     interface["name"].removeprefix(f"{node['name']}."),
                     ", ".join(interface["addresses"]) or NOTHING,
-                    interface["mac"],
+                    interface["mac"] or NOTHING,
                     interface["peer"] or NOTHING,
                     "up" if interface["up"] else "down",
                 ]

@@ -5,11 +5,12 @@ nothing could be read stands in `nodes` as None: its name is known.
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from itertools import islice
+from typing import Final
 
-from manystack.topology.errors import Problems, below, short
+from manystack.topology.errors import NOT_YET, Problems, below, short
 from manystack.topology.model import (
     BRIDGE_KINDS,
     DEVICE_KINDS,
@@ -19,12 +20,16 @@ from manystack.topology.model import (
     Node,
     Route,
     TimeMode,
+    Traffic,
     format_mac,
 )
 from manystack.topology.schema import INTERFACE_NAME, WrittenLink, WrittenTraffic
 from manystack.topology.segments import segments
 
 Nodes = Mapping[str, Node | None]
+
+# IPv4, and ICMP or UDP, in front of a payload.
+HEADER_BYTES: Final = 20 + 8
 
 
 def node_place(name: str) -> str:
@@ -65,6 +70,9 @@ def _check_routes(
         if to in prefixes:
             problems.add(f"{place}.routes[{number}].to", f"a route to {to} is there already")
         prefixes.add(to)
+        if to in networks or (to.prefixlen == 32 and to.network_address in own):
+            what = "subnet" if to in networks else "address"
+            problems.add(f"{place}.routes[{number}].to", f"{to} is the node's own {what}: it needs no route")
         if via is None or any(
             IPv4Network((int(via), length), strict=False) in networks for length in lengths
         ):
@@ -248,6 +256,40 @@ def resolve_traffic(
         if _addresses_are_whole(problems, traffic.to):
             problems.add(f"{place}.to", f"{traffic.to} has no address")
     return None
+
+
+def check_sizes(problems: Problems, nodes: Nodes, traffic: Sequence[Traffic | None]) -> None:
+    """Check that no traffic goes out in fragments that nobody puts together again."""
+    owners: dict[IPv4Address, Node] = {}
+    for node in filter(None, nodes.values()):
+        for _, address in node.addressed():
+            owners.setdefault(address.ip, node)
+    for number, item in enumerate(traffic):
+        sender = nodes.get(item.from_) if item else None
+        if item and sender:
+            receiver = nodes.get(item.to) or owners.get(item.destination)
+            mistake = fragmented(item.kind, item.size_bytes, item.from_, sender, receiver)
+            if mistake:
+                problems.add(f"traffic[{number}].size", mistake)
+
+
+def fragmented(kind: str, size_bytes: int, name: str, sender: Node, receiver: Node | None) -> str:
+    """Return what is wrong with a payload that the node `name` cannot send whole; nothing if all is well.
+
+    A real host puts fragments together, but what it answers in fragments an emulated host does not.
+    """
+    if receiver is None or receiver is sender or (receiver.kind not in STACK_KINDS and kind == "udp"):
+        return ""
+    # Which interface it leaves by is for the routes to say; the largest MTU leaves no doubt.
+    mtus = [interface.mtu for interface in sender.interfaces.values()]
+    mtu = max([*mtus, 0 if receiver.kind in STACK_KINDS else receiver.mtu])
+    packet_bytes = size_bytes + HEADER_BYTES
+    if packet_bytes <= mtu:
+        return ""
+    return (
+        f"{size_bytes}B make a packet of {packet_bytes} bytes, and the MTU at {name} is {mtu}: write at most "
+        f"{mtu - HEADER_BYTES}B (putting fragments together is {NOT_YET})"
+    )
 
 
 def _no_node(problems: Problems, nodes: Nodes, name: str) -> str:

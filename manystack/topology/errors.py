@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from manystack.errors import UsageError
@@ -28,10 +29,11 @@ class PlacedError:
 
 
 class TopologyError(UsageError):
-    """Every mistake of a topology, in `errors`; as text, one a line."""
+    """Every mistake of a topology, in `errors`; as text, one a line, each behind the file it is in."""
 
-    def __init__(self, errors: Sequence[PlacedError]) -> None:
-        super().__init__("\n".join(map(str, errors)))
+    def __init__(self, errors: Sequence[PlacedError], file: Path | None = None) -> None:
+        before = f"{file}: " if file else ""
+        super().__init__("\n".join(f"{before}{error}" for error in errors))
         self.errors = list(errors)
 
 

@@ -160,7 +160,7 @@ def generate(kind: str, sizes: Sequence[int], link: Mapping[str, str] | None = N
         raise UsageError(f"a {kind} takes {' and '.join(shape.sizes)}: emu generate {_usage(kind)}")
     for size, (name, least) in zip(sizes, shape.sizes.items(), strict=True):
         if size < least:
-            raise UsageError(f"the {name} of a {kind} is at least {least}, not {size}")
+            raise UsageError(f"{kind} {name.upper()}: at least {least}, not {size}")
     if shape.node_count(*sizes) > MOST_NODES:
         raise UsageError(f"that is more than {MOST_NODES:,} nodes")
     plan = _Plan(dict(link or {}))

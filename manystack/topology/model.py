@@ -72,7 +72,8 @@ def unicast(address: IPv4Address) -> IPv4Address:
     return address
 
 
-def _prefix(value: object) -> IPv4Network:
+def ipv4_prefix(value: object) -> IPv4Network:
+    """Return a prefix given as text, `default` being all; raises ValueError."""
     if isinstance(value, IPv4Network):
         return value
     text = _text(value, "a prefix such as 10.0.0.0/8, or default,")
@@ -127,7 +128,7 @@ def format_mac(mac: bytes) -> str:
 
 
 Address = Annotated[IPv4Interface, BeforeValidator(_address)]
-Prefix = Annotated[IPv4Network, BeforeValidator(_prefix)]
+Prefix = Annotated[IPv4Network, BeforeValidator(ipv4_prefix)]
 Gateway = Annotated[IPv4Address, BeforeValidator(ipv4_address)]
 Mac = Annotated[bytes, BeforeValidator(_mac)]
 Mtu = Annotated[int, BeforeValidator(_mtu)]

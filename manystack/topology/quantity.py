@@ -56,7 +56,9 @@ class _Quantity:
         if exact != int(exact):
             raise ValueError(f"{value} is not a whole number of {smallest}")
         if exact > self.maximum:
-            raise ValueError(f"{value} is too large: at most {self.maximum}{smallest}")
+            # In the largest unit that says it exactly.
+            size, unit = max((size, unit) for unit, size in self.units.items() if not self.maximum % size)
+            raise ValueError(f"{value} is too large: at most {self.maximum // size}{unit}")
         return int(exact)
 
     def _about_unit(self, number: str, unit: str) -> str:

@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
-import networkx as nx
-
 from manystack.topology.model import BRIDGE_KINDS, EVERYWHERE, STACK_KINDS, Route
 from manystack.topology.segments import segments
 
 if TYPE_CHECKING:
+    import networkx as nx
+
     from manystack.topology.topology import Topology
 
 # A network as two integers, first address and prefix length: they sort and hash faster than IPv4Network.
@@ -106,6 +106,8 @@ def _hops(topology: "Topology", lans: Lans, bits: dict[Prefix, int]) -> dict[str
 
 def _ways(hops: dict[str, _Hop]) -> "nx.Graph[str]":
     """Return the graph of who is next to whom, if either can be the other's gateway."""
+    import networkx as nx  # costs 0.1 s: only for those who want routes
+
     graph: nx.Graph[str] = nx.Graph()
     graph.add_nodes_from(hops)
     graph.add_edges_from((name, gateway) for name, hop in hops.items() for gateway in hop.gateways)

@@ -78,6 +78,34 @@ def _destination(value: object) -> str:
     return _node_name(value)
 
 
+def _payload(value: object) -> int:
+    size_bytes = parse_size(value)
+    if not 16 <= size_bytes <= 65507:
+        raise ValueError(f"{value} is not possible: a payload is 16B to 65507B")
+    return size_bytes
+
+
+def _overhead(value: object) -> int:
+    overhead_bytes = parse_size(value)
+    if overhead_bytes > 65535:
+        raise ValueError(f"{value} is too large: at most 65535B")
+    return overhead_bytes
+
+
+def _interval(value: object) -> int:
+    interval_ns = parse_duration(value)
+    if interval_ns == 0:
+        raise ValueError(f"{value} is too short: at least 1ns")
+    return interval_ns
+
+
+def _rate(value: object) -> int:
+    rate_bps = parse_bandwidth(value)
+    if rate_bps == 0:
+        raise ValueError("traffic has a rate: write one such as 8Mbit/s")
+    return rate_bps
+
+
 class _Queue(Part):
     limit: Annotated[tuple[int | None, int | None], BeforeValidator(parse_queue)] = (None, None)
     discipline: Literal["droptail"] = "droptail"
@@ -94,7 +122,7 @@ Duration = Annotated[int, BeforeValidator(parse_duration)]
 Ratio = Annotated[float, BeforeValidator(parse_ratio)]
 Size = Annotated[int, BeforeValidator(parse_size)]
 NodeName = Annotated[str, BeforeValidator(_node_name)]
-Payload = Annotated[int, Field(ge=16, le=65507), BeforeValidator(parse_size)]
+Payload = Annotated[int, BeforeValidator(_payload)]
 
 
 class Header(Part):
@@ -167,7 +195,7 @@ class WrittenPipe(Part):
 
     parts: ClassVar[dict[str, type[BaseModel]]] = {"queue": _Queue}
     bandwidth: Bandwidth = 0
-    overhead: Annotated[int, Field(le=65535), BeforeValidator(parse_size)] = 0
+    overhead: Annotated[int, BeforeValidator(_overhead)] = 0
     delay: Duration = 0
     loss: Ratio = 0.0
     queue: Annotated[_Queue, BeforeValidator(_queue)] = _Queue()
@@ -200,7 +228,7 @@ class _WrittenTraffic(Part):
 class WrittenPing(_WrittenTraffic):
     """Echo requests."""
 
-    interval: Annotated[int, Field(ge=1), BeforeValidator(parse_duration)] = 10**9
+    interval: Annotated[int, BeforeValidator(_interval)] = 10**9
     count: int | None = Field(default=None, ge=1, lt=2**31)
     size: Payload = 56
     ttl: int = Field(default=64, ge=1, le=255)
@@ -209,9 +237,7 @@ class WrittenPing(_WrittenTraffic):
 class WrittenUdp(_WrittenTraffic):
     """UDP datagrams at a constant rate."""
 
-    rate: Annotated[int, Field(ge=1), BeforeValidator(parse_bandwidth)] = Field(
-        description="write one such as 8Mbit/s"
-    )
+    rate: Annotated[int, BeforeValidator(_rate)] = Field(description="write one such as 8Mbit/s")
     size: Payload = 1000
 
 
@@ -277,17 +303,22 @@ def read_kind(
     return None
 
 
+def _default_queue(bandwidth_bps: int) -> tuple[int | None, int | None]:
+    return DEFAULT_QUEUE_PACKETS if bandwidth_bps else None, None
+
+
 def pipe_parameters(*written: WrittenPipe, base: PipeParameters) -> PipeParameters:
     """Return `base` changed by what was written, the later the stronger.
 
-    A pipe that gets its first bandwidth here and no word about its queue has one of DEFAULT_QUEUE_PACKETS.
+    A pipe that gets its first bandwidth here, and no word about its queue, has one of DEFAULT_QUEUE_PACKETS;
+    that goes again with the bandwidth.
     """
     given = {key: getattr(pipe, key) for pipe in written for key in pipe.model_fields_set}
     queue = base.queue_limit_packets, base.queue_limit_bytes
     if "queue" in given:
         queue = given["queue"].limit
-    elif queue == (None, None) and given.get("bandwidth") and not base.bandwidth_bps:
-        queue = DEFAULT_QUEUE_PACKETS, None
+    elif "bandwidth" in given and queue == _default_queue(base.bandwidth_bps):
+        queue = _default_queue(given["bandwidth"])
     return PipeParameters(
         bandwidth_bps=given.get("bandwidth", base.bandwidth_bps),
         overhead_bytes=given.get("overhead", base.overhead_bytes),
@@ -342,6 +373,12 @@ def _note(problems: Problems, model: type[BaseModel], detail: "ErrorDetails", pl
             problems.add(place, f"must be a whole number without a unit, not {short(value)}")
         case "too_short" | "too_long":
             problems.add(place, f"must have {limits.get('min_length', limits.get('max_length'))} entries")
+        case "greater_than_equal":
+            problems.add(place, f"{short(value)} is too small: at least {limits['ge']}")
+        case "less_than_equal":
+            problems.add(place, f"{short(value)} is too large: at most {limits['le']}")
+        case "less_than":
+            problems.add(place, f"{short(value)} is too large: at most {limits['lt'] - 1}")
         case _:
             problems.add(
                 place, f"{short(value)} is not possible here: {detail['msg'].replace('Input', 'it')}"

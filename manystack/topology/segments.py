@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 
-import networkx as nx
-
 from manystack.topology.model import BRIDGE_KINDS, End, Link, Node
 
 
@@ -12,6 +10,8 @@ def segments(nodes: Mapping[str, Node], links: Iterable[Link]) -> dict[tuple[str
 
     Interfaces with the same number are on one link or behind the same switches and hubs.
     """
+
+    import networkx as nx  # costs 0.1 s: only for those who read a topology
 
     def attachment(end: End) -> tuple[str, str]:
         # All ports of a switch or hub are one place.

@@ -11,11 +11,12 @@ from manystack.topology.checks import (
     check_macs,
     check_node,
     check_segments,
+    check_sizes,
     node_place,
     resolve_links,
     resolve_traffic,
 )
-from manystack.topology.errors import Problems
+from manystack.topology.errors import Problems, TopologyError
 from manystack.topology.files import read_document
 from manystack.topology.model import (
     BRIDGE_MTU,
@@ -66,7 +67,10 @@ class Topology(Part):
     def load(cls, path: str | Path) -> "Topology":
         """Read a file: .msgpack, .yaml, .yml or .json. Raises TopologyError with everything that is wrong."""
         problems = Problems()
-        return cls._parse(read_document(Path(path), problems), problems)
+        try:
+            return cls._parse(read_document(Path(path), problems), problems)
+        except TopologyError as error:
+            raise TopologyError(error.errors, Path(path)) from None
 
     @classmethod
     def parse(cls, document: Document) -> "Topology":
@@ -89,6 +93,7 @@ class Topology(Part):
         check_macs(problems, nodes)
         check_devices(problems, nodes, header.time)
         check_segments(problems, nodes, links)
+        check_sizes(problems, nodes, traffic)
         problems.check()
         return cls(
             name=header.name,

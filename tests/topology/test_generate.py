@@ -53,7 +53,7 @@ def test_a_ping_goes_no_farther_than_it_can() -> None:
         ("chian", [3], "unknown kind 'chian'"),
         ("chain", [], "emu generate chain ROUTERS"),
         ("grid", [3], "emu generate grid WIDTH HEIGHT"),
-        ("chain", [0], "at least 1, not 0"),
+        ("chain", [0], "chain ROUTERS: at least 1, not 0"),
         ("ring", [2], "at least 3"),
         ("star", [1], "at least 2"),
         ("tree", [3, 1], "at least 2"),

@@ -147,7 +147,8 @@ ETH0 = "nodes/h1/interfaces/eth0"
         ("tine", "real", "did you mean time?"),
         ("time", "fast", "real, virtual, or x10"),
         ("time", "x0", "real, virtual, or x10"),
-        ("seed", -1, "greater than or equal to 0"),
+        ("seed", -1, "-1 is too small: at least 0"),
+        ("seed", 2**64, f"is too large: at most {2**64 - 1}"),
         ("seed", "7", "whole number"),
         ("routes", "longest", "allowed: 'shortest'"),
         ("nodes/h 1", {"kind": "host"}, "letters, digits, - and _"),
@@ -185,6 +186,9 @@ ETH0 = "nodes/h1/interfaces/eth0"
         ("nodes/h1/routes/0/to", "10.0.0.0/40", "0 to 32"),
         ("nodes/h1/routes/0/to", "::/0", "IPv6 is not in"),
         ("nodes/h1/routes/1/to", "default", "is there already"),
+        ("nodes/h1/routes/1/to", "10.0.0.0/24", "10.0.0.0/24 is the node's own subnet: it needs no route"),
+        ("nodes/h1/routes/1/to", "10.0.0.10/32", "10.0.0.10/32 is the node's own address"),
+        ("nodes/site/routes/0/to", "192.168.0.0/24", "the node's own subnet"),
         ("nodes/h1/routes/0/metric", 5, "unknown key"),
         ("nodes/site/routes/0/via", "10.7.0.1", "on no subnet"),
         ("nodes/site/device", None, "is missing: name the device"),
@@ -210,7 +214,7 @@ ETH0 = "nodes/h1/interfaces/eth0"
         ("links/3/delay", "-5ms", "negative"),
         ("links/3/delay", 5, "write 5ms"),
         ("links/3/queue", 100, "write 100packets"),
-        ("links/3/overhead", "70000B", "less than or equal to 65535"),
+        ("links/3/overhead", "70000B", "70000B is too large: at most 65535B"),
         ("links/3/reverse/ber", 1e-07, "not in this version"),
         ("links/3/jitter", "1ms", "not in this version"),
         ("links/3/duplicate", "1%", "not in this version"),
@@ -228,12 +232,15 @@ ETH0 = "nodes/h1/interfaces/eth0"
         ("traffic/0/to", "10.0.0.300", "not an IPv4 address"),
         ("traffic/0/to", "224.0.0.5", "cannot be the address"),
         ("traffic/0/interval", 100, "write 100ms"),
-        ("traffic/0/interval", "0s", "greater than or equal to 1"),
-        ("traffic/0/count", 0, "greater than or equal to 1"),
+        ("traffic/0/interval", "0s", "0s is too short: at least 1ns"),
+        ("traffic/0/count", 0, "0 is too small: at least 1"),
+        ("traffic/0/ttl", 256, "256 is too large: at most 255"),
+        ("traffic/0/size", "9000B", "putting fragments together is not in this version"),
         ("traffic/0/rate", "1Mbit/s", "unknown key"),
         ("traffic/1/rate", None, "is missing: write one such as 8Mbit/s"),
+        ("traffic/1/rate", "unlimited", "write one such as 8Mbit/s"),
         ("traffic/1/stop", "1s", "later than start"),
-        ("traffic/1/size", "100KiB", "less than or equal to 65507"),
+        ("traffic/1/size", "100KiB", "100KiB is not possible: a payload is 16B to 65507B"),
         ("traffic/1", 7, "must be a mapping"),
     ],
 )
@@ -420,6 +427,38 @@ def test_nics_live_in_real_time_and_take_a_device_once() -> None:
     assert topology.with_time(TimeMode.parse("x10")).time.factor == 10
     with pytest.raises(TopologyError, match=r"nodes\.left\.kind: a nic cannot be in virtual time"):
         topology.with_time(TimeMode.parse("virtual"))
+
+
+@pytest.mark.parametrize(
+    ("traffic", "limit_bytes"),
+    [
+        ({"kind": "udp", "from": "r1", "to": "h2", "rate": "1Mbit/s"}, 1472),
+        ({"kind": "ping", "from": "h1", "to": "10.0.0.11"}, 8972),
+        ({"kind": "ping", "from": "r1", "to": "site"}, 1472),
+        ({"kind": "udp", "from": "r1", "to": "site", "rate": "1Mbit/s"}, None),  # a real host reassembles
+        ({"kind": "ping", "from": "r1", "to": "10.255.0.1"}, None),  # r1 itself
+        ({"kind": "ping", "from": "r1", "to": "203.0.113.7"}, None),  # nobody knows who that is
+    ],
+)
+def test_what_goes_out_in_fragments_is_refused_where_nobody_puts_them_together(
+    traffic: dict[str, Any], limit_bytes: int | None
+) -> None:
+    document = copy.deepcopy(OFFICE)
+    document["traffic"] = [traffic | {"size": f"{limit_bytes or 65507}B"}]
+    Topology.parse(document)
+    if limit_bytes:
+        document["traffic"] = [traffic | {"size": f"{limit_bytes + 1}B"}]
+        found = mistakes(document)
+        assert list(found) == ["traffic[0].size"]
+        assert f"write at most {limit_bytes}B (putting fragments together is" in found["traffic[0].size"]
+
+
+def test_the_queue_of_a_bandwidth_goes_with_it() -> None:
+    limited = pipe_parameters_from_text({"bandwidth": "1Mbit/s"}, PipeParameters())
+    assert pipe_parameters_from_text({"bandwidth": "unlimited"}, limited) == PipeParameters()
+    assert pipe_parameters_from_text({"bandwidth": "2Mbit/s"}, limited).queue_limit_packets == 1000
+    chosen = limited.model_copy(update={"queue_limit_packets": 10})
+    assert pipe_parameters_from_text({"bandwidth": "unlimited"}, chosen).queue_limit_packets == 10
 
 
 def test_pipe_parameters_from_text() -> None:

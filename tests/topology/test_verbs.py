@@ -63,6 +63,18 @@ def test_check_as_json(bad: Path) -> None:
     assert [error["place"] for error in report["errors"]][:2] == ["nodes.h1.mtu", "links[0].delay"]
 
 
+def test_check_of_several_files(bad: Path) -> None:
+    result = run(check, OFFICE, bad, OFFICE)
+    assert result.exit_code == 2
+    assert result.stdout.splitlines() == [f"{OFFICE}: no mistakes in 5 nodes and 4 links"] * 2
+    assert len(result.stderr.splitlines()) == 4
+    reports = json.loads(run(check, OFFICE, bad, "--json").stdout)
+    assert [report["valid"] for report in reports] == [True, False]
+    shown = run(check, OFFICE, OFFICE, "-v").stdout
+    assert [Topology.parse(part) for part in yaml.safe_load_all(shown)] == [Topology.load(OFFICE)] * 2
+    assert run(check).exit_code == 2
+
+
 def test_check_of_no_file(tmp_path: Path) -> None:
     result = run(check, tmp_path / "none.yaml")
     assert (result.exit_code, result.stderr) == (2, f"{tmp_path / 'none.yaml'}: No such file or directory\n")
