@@ -7,38 +7,39 @@ import math
 import os
 import threading
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport INT64_MAX, INT64_MIN, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, qsort
+from libc.stdint cimport INT64_MAX, INT64_MIN, UINT64_MAX, int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memset
 
 from .clock cimport clock_now
 from .control cimport (
-    Operation, do_add_route, do_announce, do_copy_drops, do_copy_flow, do_copy_interface, do_copy_macs, do_copy_neighbors,
-    do_copy_pipe, do_copy_routes, do_copy_worker, do_delete_route, do_inject, do_lookup, do_remove_flow, do_set_link_up,
-    do_set_pipe, do_start_flow, do_stop_flow, do_take_frames, do_take_replies,
+    Operation, do_add_route, do_announce, do_copy_drops, do_copy_flow, do_copy_interface, do_copy_macs,
+    do_copy_neighbors, do_copy_pipe, do_copy_routes, do_copy_worker, do_delete_route, do_inject, do_lookup,
+    do_remove_flow, do_set_link_up, do_set_pipe, do_start_flow, do_stop_flow, do_take_frames, do_take_replies,
 )
-from .ether cimport mac_load, mac_store
-from .icmp cimport ICMP_BURST, is_one_host
+from .face cimport (
+    drop_reasons, interface_counters, node_memory, pipe_counters, route_row, take_drops, take_flow, take_frame_rows,
+    take_macs, take_neighbors, take_reply_rows, take_routes, worker_counters,
+)
+from .ether cimport mac_load
+from .icmp cimport is_one_host
 from .layout cimport (
-    DROP_REASON_COUNT, FLOW_PING, FLOW_UDP, KIND_HOST, KIND_HUB, KIND_NIC, KIND_PORT, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
-    NEIGHBOR_INCOMPLETE, NEIGHBOR_PROBE, NEIGHBOR_REACHABLE, POSTED_DEVICE_GONE, POSTED_FLOW_DONE, POSTED_LINK_CHANGED,
-    POSTED_NEIGHBOR_FAILED, READING_BATCH, ROUTE_CONNECTED, ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Address, Command, Flow, Interface, MacEntry, Neighbor, Node,
-    Pipe, Posted, Reply, Route, Waiting, Worker, sem_t,
+    FLOW_PING, FLOW_UDP, KIND_HOST, KIND_HUB, KIND_NIC, KIND_PORT, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
+    POSTED_DEVICE_GONE, POSTED_FLOW_DONE, POSTED_LINK_CHANGED, POSTED_NEIGHBOR_FAILED, ROUTE_CONNECTED, ROUTE_GATEWAY,
+    ROUTE_LOCAL, ROUTE_UNREACHABLE, Address, Command, Flow, Interface, Node, Pipe, Posted, Tables, Worker, sem_t,
 )
 from .neighbor cimport interface_reaches
-from .packet cimport list_release, packet_release, pool_close
-from .pipe cimport node_find_lookahead, pipe_find_ideal, pipe_first
-from .platform cimport (
-    atomic_load32, atomic_store32, host_clock_ns, load32, load64, must_resize, must_zero, release_table, reserve_table,
-)
+from .platform cimport atomic_load32, atomic_store32, host_clock_ns, must_resize
 from .route cimport prefix_mask, route_find, route_set
-from .schedule cimport POSTED_CAPACITY, count_drop, never
+from .schedule cimport POSTED_CAPACITY, never
+from .tables cimport (
+    FLOW_LIMIT, INTERFACE_LIMIT, NODE_LIMIT, PIPE_LIMIT, interface_new, link_new, node_new, tables_close, tables_open,
+    worker_new,
+)
 from .vnet cimport VNET_HEADER
 from .worker cimport (
-    TAG_TIMER, TAG_WAKE, new_epoll_fd, new_event_fd, new_timer_fd, next_event_ns, signal_fd, watch_fd, worker_enter, worker_loop,
-    worker_run,
+    TAG_TIMER, TAG_WAKE, new_epoll_fd, new_event_fd, new_timer_fd, next_event_ns, signal_fd, watch_fd, worker_enter,
+    worker_loop, worker_run,
 )
 
 cdef extern from "<semaphore.h>" nogil:
@@ -58,30 +59,9 @@ FLOW_DONE = POSTED_FLOW_DONE
 LINK_CHANGED = POSTED_LINK_CHANGED
 NEIGHBOR_FAILED = POSTED_NEIGHBOR_FAILED
 DEVICE_GONE = POSTED_DEVICE_GONE
-
-# In the order of DropReason in layout.pxd.
-DROP_REASONS = (
-    "no_link", "pool_empty",
-    "ether_truncated", "ether_too_long", "ether_source_multicast", "ether_other_host", "ether_type_unknown",
-    "ether_reserved_group", "bridge_same_port",
-    "arp_truncated", "arp_malformed", "arp_not_for_us",
-    "neighbor_queue_full", "neighbor_table_full", "neighbor_unreachable",
-    "ip_truncated", "ip_version", "ip_header_length", "ip_total_length", "ip_checksum", "ip_source_martian",
-    "ip_destination_martian", "ip_source_route", "ip_ttl", "ip_no_route", "ip_route_unreachable", "ip_not_forwarding",
-    "ip_broadcast", "ip_multicast", "ip_fragmentation_needed", "ip_fragment_not_reassembled", "ip_protocol_unknown",
-    "icmp_truncated", "icmp_checksum", "icmp_type_unknown", "icmp_no_listener", "icmp_rate_limited",
-    "udp_truncated", "udp_length", "udp_checksum", "udp_port_unreachable",
-    "device_write", "vnet_header",
-)
-
-_ROUTE_KINDS = {ROUTE_LOCAL: "local", ROUTE_CONNECTED: "connected", ROUTE_GATEWAY: "gateway", ROUTE_UNREACHABLE: "unreachable"}
-_NEIGHBOR_STATES = {NEIGHBOR_INCOMPLETE: "incomplete", NEIGHBOR_REACHABLE: "reachable", NEIGHBOR_PROBE: "probe"}
+DROP_REASONS = drop_reasons()
 
 cdef enum:
-    NODE_LIMIT = 1 << 18
-    INTERFACE_LIMIT = 1 << 20
-    PIPE_LIMIT = 1 << 20
-    FLOW_LIMIT = 1 << 14
     FIRST_UDP_PORT = 49152
     UDP_STAMP_BYTES = 16
     RUN_SLICE_NS = 50000000        # of real time between two looks at Python's signals
@@ -94,11 +74,7 @@ ctypedef void (*operation_function)(Worker *worker, void *argument) noexcept nog
 
 cdef class Switch:
     cdef Worker *worker
-    cdef Interface *interfaces
-    cdef Pipe *pipes
-    cdef uint32_t node_count
-    cdef uint32_t interface_count
-    cdef uint32_t pipe_count
+    cdef Tables tables
     cdef uint32_t next_flow
     cdef bint real_time
     cdef bint announced
@@ -112,19 +88,11 @@ cdef class Switch:
         self.lock = threading.Lock()
         self.real_time = real_time
         self.dilation = dilation
-        self.worker = <Worker *>must_zero(sizeof(Worker))
-        self.worker.event_fd = self.worker.wake_fd = self.worker.epoll_fd = self.worker.timer_fd = -1
-        self.worker.nodes = <Node *>reserve_table(NODE_LIMIT * sizeof(Node))
-        self.interfaces = <Interface *>reserve_table(INTERFACE_LIMIT * sizeof(Interface))
-        self.pipes = <Pipe *>reserve_table(PIPE_LIMIT * sizeof(Pipe))
-        self.worker.flows = <Flow *>reserve_table(FLOW_LIMIT * sizeof(Flow))
-        self.worker.posted = <Posted *>must_zero(POSTED_CAPACITY * sizeof(Posted))
-        if self.worker.nodes is NULL or self.interfaces is NULL or self.pipes is NULL or self.worker.flows is NULL:
+        if not tables_open(&self.tables):
             raise MemoryError("the engine needs about 600 MB of address space (not memory): raise the limit (ulimit -v)")
+        self.worker = worker_new(&self.tables)
         self.worker.pool.limit_bytes = pool_limit_bytes
-        self.worker.clock.epoch_ns = -1
         self.worker.clock.dilation = dilation if real_time else 0
-        self.worker.instant_ns = -1
         self.worker.event_fd = new_event_fd()
         self.worker.wake_fd = new_event_fd()
         self.worker.epoll_fd = new_epoll_fd()
@@ -142,59 +110,16 @@ cdef class Switch:
 
     cdef void _free(self):
         cdef Worker *worker = self.worker
-        cdef uint32_t i, k
-        cdef Node *node
+        cdef uint64_t lost
         if worker is NULL:
             return
         self.worker = NULL
-        for i in range(self.node_count):
-            node = &worker.nodes[i]
-            for k in range(node.neighbor_capacity):
-                if node.neighbors[k] is not NULL:
-                    free_neighbor(worker, node.neighbors[k])
-            list_release(&worker.pool, &node.frames)
-            free(node.neighbors)
-            free(node.events.events)
-            free(node.ports)
-            free(node.table.routes)
-            free(node.table.trie)
-            free(node.macs)
-            free(node.drops)
-        for i in range(self.pipe_count):
-            while pipe_first(&self.pipes[i]) is not NULL:
-                packet_release(&worker.pool, pipe_first(&self.pipes[i]))
-                self.pipes[i].head += 1
-            free(self.pipes[i].ring)
-            free(self.pipes[i].waiting)
-        for i in range(self.interface_count):
-            free(self.interfaces[i].addresses)
-        for i in range(FLOW_LIMIT):
-            if worker.flow_high <= i:
-                break
-            free(worker.flows[i].samples)
-            free(worker.flows[i].replies)
-        list_release(&worker.pool, &worker.loopback)
-        list_release(&worker.pool, &worker.undeliverable)
-        for i in range(READING_BATCH):
-            if worker.readings[i].buffer is not NULL:
-                packet_release(&worker.pool, worker.readings[i].buffer)
-            if worker.readings[i].spill is not NULL:
-                packet_release(&worker.pool, worker.readings[i].spill)
-        if worker.pool.in_use:
-            print(f"manystack: {worker.pool.in_use} packets were lost track of: please report this as a bug")
-        pool_close(&worker.pool)
-        release_table(worker.nodes, NODE_LIMIT * sizeof(Node))
-        release_table(self.interfaces, INTERFACE_LIMIT * sizeof(Interface))
-        release_table(self.pipes, PIPE_LIMIT * sizeof(Pipe))
-        release_table(worker.flows, FLOW_LIMIT * sizeof(Flow))
-        free(worker.events.events)
-        free(worker.ready)
-        free(worker.current)
-        free(worker.posted)
         for descriptor in (worker.event_fd, worker.wake_fd, worker.epoll_fd, worker.timer_fd):
             if descriptor >= 0:
                 os.close(descriptor)
-        free(worker)
+        lost = tables_close(&self.tables, worker)
+        if lost:
+            print(f"manystack: {lost} packets were lost track of: please report this as a bug")
 
     # Indices and calls -----------------------------------------------------------------------------------------------
 
@@ -205,21 +130,21 @@ cdef class Switch:
 
     cdef Node *_node(self, index) except NULL:
         self._open()
-        if not 0 <= index < self.node_count:
-            raise ValueError(f"there is no node {index}: this engine has {self.node_count}")
+        if not 0 <= index < self.tables.node_count:
+            raise ValueError(f"there is no node {index}: this engine has {self.tables.node_count}")
         return &self.worker.nodes[<uint32_t>index]
 
     cdef Interface *_interface(self, index) except NULL:
         self._open()
-        if not 0 <= index < self.interface_count:
-            raise ValueError(f"there is no interface {index}: this engine has {self.interface_count}")
-        return &self.interfaces[<uint32_t>index]
+        if not 0 <= index < self.tables.interface_count:
+            raise ValueError(f"there is no interface {index}: this engine has {self.tables.interface_count}")
+        return &self.tables.interfaces[<uint32_t>index]
 
     cdef Pipe *_pipe(self, index) except NULL:
         self._open()
-        if not 0 <= index < self.pipe_count:
-            raise ValueError(f"there is no pipe {index}: this engine has {self.pipe_count}")
-        return &self.pipes[<uint32_t>index]
+        if not 0 <= index < self.tables.pipe_count:
+            raise ValueError(f"there is no pipe {index}: this engine has {self.tables.pipe_count}")
+        return &self.tables.pipes[<uint32_t>index]
 
     cdef Flow *_flow(self, index) except NULL:
         self._open()
@@ -250,28 +175,16 @@ cdef class Switch:
     # Building --------------------------------------------------------------------------------------------------------
 
     def add_node(self, kind):
-        cdef Worker *worker = self._open()
-        cdef Node *node
+        self._open()
         self._must_not_run("add a node")
         if not 0 <= kind <= KIND_PORT:
             raise ValueError(f"there is no node kind {kind}")
-        if self.node_count == NODE_LIMIT:
+        if self.tables.node_count == NODE_LIMIT:
             raise ValueError(f"an engine holds at most {NODE_LIMIT} nodes")
-        node = &worker.nodes[self.node_count]
-        memset(node, 0, sizeof(Node))
-        node.index = self.node_count
-        node.kind = <uint8_t>kind
-        node.wake_ns = never()
-        node.lookahead_ns = never()
-        node.neighbor_due_ns = never()
-        node.icmp_tokens = ICMP_BURST
-        node.device_fd = -1
-        self.node_count += 1
-        return node.index
+        return node_new(&self.tables, kind).index
 
     def add_interface(self, node_index, bytes mac not None, mtu=1500):
         cdef Node *node = self._node(node_index)
-        cdef Interface *interface
         self._must_not_run("add an interface")
         if len(mac) != 6 or mac[0] & 1:
             raise ValueError("a MAC address is 6 bytes, of which the first is even (a single station)")
@@ -279,22 +192,9 @@ cdef class Switch:
             raise ValueError(f"MTU {mtu}: allowed are 68 to 65535 bytes (RFC 791)")
         if (node.kind == KIND_TAP or node.kind == KIND_NIC or node.kind == KIND_PORT) and node.port_count:
             raise ValueError("a TAP, NIC or PORT node has one interface")
-        if self.interface_count == INTERFACE_LIMIT:
+        if self.tables.interface_count == INTERFACE_LIMIT:
             raise ValueError(f"an engine holds at most {INTERFACE_LIMIT} interfaces")
-        interface = &self.interfaces[self.interface_count]
-        memset(interface, 0, sizeof(Interface))
-        interface.mac = mac_load(mac)
-        interface.node = node
-        interface.mtu = mtu
-        interface.port = node.port_count
-        interface.index = self.interface_count
-        if node.port_count == node.port_capacity:
-            node.port_capacity = node.port_capacity * 2 if node.port_capacity else 1
-            node.ports = <Interface **>must_resize(node.ports, node.port_capacity * sizeof(void *))
-        node.ports[node.port_count] = interface
-        node.port_count += 1
-        self.interface_count += 1
-        return interface.index
+        return interface_new(&self.tables, node, mac_load(mac), mtu).index
 
     def add_address(self, interface_index, address, prefix_length):
         cdef Interface *interface = self._interface(interface_index)
@@ -325,8 +225,7 @@ cdef class Switch:
     def add_link(self, interface_a, interface_b, seed_ab=0, seed_ba=0):
         cdef Interface *a = self._interface(interface_a)
         cdef Interface *b = self._interface(interface_b)
-        cdef Pipe *ab
-        cdef Pipe *ba
+        cdef Pipe *pipe
         self._must_not_run("add a link")
         must_lie("seed", seed_ab, 0, UINT64_MAX)
         must_lie("seed", seed_ba, 0, UINT64_MAX)
@@ -334,31 +233,10 @@ cdef class Switch:
             raise ValueError("a link joins two interfaces, not one with itself")
         if a.output is not NULL or b.output is not NULL:
             raise ValueError("an interface has one link at most")
-        if self.pipe_count + 2 > PIPE_LIMIT:
+        if self.tables.pipe_count + 2 > PIPE_LIMIT:
             raise ValueError(f"an engine holds at most {PIPE_LIMIT // 2} links")
-        ab = &self.pipes[self.pipe_count]
-        ba = &self.pipes[self.pipe_count + 1]
-        self._init_pipe(ab, a, b, ba, seed_ab)
-        self._init_pipe(ba, b, a, ab, seed_ba)
-        node_find_lookahead(a.node)
-        node_find_lookahead(b.node)
-        return ab.index, ba.index
-
-    cdef void _init_pipe(self, Pipe *pipe, Interface *sender, Interface *receiver, Pipe *reverse, uint64_t seed) noexcept:
-        memset(pipe, 0, sizeof(Pipe))
-        pipe.index = self.pipe_count
-        pipe.sender = sender
-        pipe.receiver = receiver
-        pipe.reverse = reverse
-        pipe.up = 1
-        pipe.departure_ns = -1
-        pipe.random_state = seed
-        pipe.queue_limit_packets = pipe.queue_limit_bytes = UINT64_MAX
-        pipe.cached_length = 0xFFFFFFFFu
-        pipe_find_ideal(pipe)
-        sender.output = pipe
-        receiver.input = pipe
-        self.pipe_count += 1
+        pipe = link_new(&self.tables, a, b, seed_ab, seed_ba)
+        return pipe.index, pipe.reverse.index
 
     def attach_tap(self, node, int fd):
         self._attach(node, KIND_TAP, fd)
@@ -455,12 +333,9 @@ cdef class Switch:
 
     def routes(self, node):
         cdef Operation operation
-        cdef uint32_t i
         operation.node = self._node(node)
         self._call(do_copy_routes, &operation)
-        rows = [route_row(&(<Route *>operation.rows)[i]) for i in range(operation.row_count)]
-        free(operation.rows)
-        return rows
+        return take_routes(&operation)
 
     def lookup(self, node, address):
         cdef Operation operation
@@ -472,43 +347,15 @@ cdef class Switch:
 
     def neighbors(self, node):
         cdef Operation operation
-        cdef Neighbor *neighbor
-        cdef uint32_t i
-        cdef int64_t now_ns
         operation.node = self._node(node)
         self._call(do_copy_neighbors, &operation)
-        now_ns = clock_now(&self.worker.clock)
-        rows = []
-        for i in range(operation.row_count):
-            neighbor = &(<Neighbor *>operation.rows)[i]
-            mac = None
-            if neighbor.state != NEIGHBOR_INCOMPLETE:
-                mac = PyBytes_FromStringAndSize(<char *>neighbor.header, 6)
-            rows.append((
-                neighbor.interface.index, neighbor.address, mac, _NEIGHBOR_STATES[neighbor.state],
-                now_ns - neighbor.confirmed_ns,
-            ))
-        free(operation.rows)
-        return sorted(rows, key=lambda row: row[:2])
+        return take_neighbors(&operation, clock_now(&self.worker.clock))
 
     def mac_table(self, node):
         cdef Operation operation
-        cdef MacEntry *entry
-        cdef uint8_t mac[6]
-        cdef uint32_t i
-        cdef int64_t now_ns
         operation.node = self._node(node)
         self._call(do_copy_macs, &operation)
-        now_ns = clock_now(&self.worker.clock)
-        rows = []
-        for i in range(operation.row_count):
-            entry = &(<MacEntry *>operation.rows)[i]
-            mac_store(mac, entry.mac)
-            rows.append((
-                PyBytes_FromStringAndSize(<char *>mac, 6), operation.node.ports[entry.port].index, now_ns - entry.seen_ns
-            ))
-        free(operation.rows)
-        return sorted(rows)
+        return take_macs(&operation, clock_now(&self.worker.clock))
 
     # Flows -----------------------------------------------------------------------------------------------------------
 
@@ -599,53 +446,16 @@ cdef class Switch:
 
     def flow(self, flow, *, bint quantiles=True):
         cdef Operation operation
-        cdef Flow *copy = &operation.flow_copy
-        cdef int64_t *samples
         operation.flow = self._flow(flow)
         operation.found = quantiles
         self._call(do_copy_flow, &operation)
-        median_ns = p99_ns = None
-        if quantiles and operation.row_count:
-            samples = <int64_t *>operation.rows
-            qsort(samples, operation.row_count, sizeof(int64_t), compare_samples)
-            median_ns = samples[nearest_rank(operation.row_count, 50)]
-            p99_ns = samples[nearest_rank(operation.row_count, 99)]
-        free(operation.rows)
-        received = copy.received_packets > 0
-        return {
-            "kind": "ping" if copy.kind == FLOW_PING else "udp",
-            "done": bool(copy.done),
-            "sent_packets": copy.sent_packets,
-            "sent_bytes": copy.sent_bytes,
-            "received_packets": copy.received_packets,
-            "received_bytes": copy.received_bytes,
-            "reordered_packets": copy.reordered_packets,
-            "unreachable_packets": copy.unreachable_packets,
-            "first_sent_ns": copy.first_sent_ns if copy.sent_packets else None,
-            "last_sent_ns": copy.last_sent_ns if copy.sent_packets else None,
-            "first_received_ns": copy.first_received_ns if received else None,
-            "last_received_ns": copy.last_received_ns if received else None,
-            "delay_min_ns": copy.delay_min_ns if received else None,
-            "delay_median_ns": median_ns,
-            "delay_p99_ns": p99_ns,
-            "delay_max_ns": copy.delay_max_ns if received else None,
-        }
+        return take_flow(&operation)
 
     def take_replies(self, flow):
         cdef Operation operation
-        cdef Reply *reply
-        cdef uint32_t i
         operation.flow = self._flow(flow)
         self._call(do_take_replies, &operation)
-        rows = []
-        for i in range(operation.row_count):
-            reply = &(<Reply *>operation.rows)[i]
-            rows.append({
-                "sequence": reply.sequence, "responder": reply.responder, "icmp_type": reply.icmp_type,
-                "icmp_code": reply.icmp_code, "ttl": reply.ttl, "rtt_ns": reply.rtt_ns,
-            })
-        free(operation.rows)
-        return rows
+        return take_reply_rows(&operation)
 
     def stop_flow(self, flow):
         cdef Operation operation
@@ -684,18 +494,9 @@ cdef class Switch:
 
     def take_frames(self, node):
         cdef Operation operation
-        cdef uint8_t *next
-        cdef uint32_t i, length
         operation.node = self._port(node)
         self._call(do_take_frames, &operation)
-        next = <uint8_t *>operation.rows
-        frames = []
-        for i in range(operation.row_count):
-            length = load32(next + 8)
-            frames.append((<int64_t>load64(next), PyBytes_FromStringAndSize(<char *>next + 12, length)))
-            next += 12 + length
-        free(operation.rows)
-        return frames
+        return take_frame_rows(&operation)
 
     def discard_frames(self, node, bint discard):
         self._port(node).discard_frames = discard
@@ -722,8 +523,8 @@ cdef class Switch:
             return
         self.announced = True
         worker_enter(self.worker, clock_now(&self.worker.clock))
-        for i in range(self.interface_count):
-            operation.interface = &self.interfaces[i]
+        for i in range(self.tables.interface_count):
+            operation.interface = &self.tables.interfaces[i]
             if operation.interface.address_count and operation.interface.output is not NULL:
                 do_announce(self.worker, &operation)
 
@@ -805,110 +606,33 @@ cdef class Switch:
     def statistics(self):
         cdef Operation operation
         cdef Worker copy
-        cdef uint32_t reading_packets = 0
-        cdef uint32_t i
         operation.worker_copy = &copy
         self._open()
         self._call(do_copy_worker, &operation)
-        for i in range(READING_BATCH):
-            reading_packets += (copy.readings[i].buffer is not NULL) + (copy.readings[i].spill is not NULL)
-        return {
-            "hop_packets": copy.hop_packets,
-            "vectors": copy.vectors,
-            "copied_bytes": copy.pool.copied_bytes,
-            "packets_in_use": copy.pool.in_use - reading_packets,
-            "pool_bytes": copy.pool.bytes,
-            "pool_drop_packets": copy.pool.failed,
-            "device_read_packets": copy.device_read_packets,
-            "device_write_packets": copy.device_write_packets,
-            "device_write_drop_packets": copy.device_write_drop_packets,
-        }
+        return worker_counters(&copy)
 
     def pipe_statistics(self, pipe):
         cdef Operation operation
-        cdef Pipe *copy = &operation.pipe_copy
         operation.pipe = self._pipe(pipe)
         self._call(do_copy_pipe, &operation)
-        return {
-            "sent_packets": operation.sender_copy.tx_packets,
-            "sent_bytes": operation.sender_copy.tx_bytes,
-            "delivered_packets": operation.interface_copy.rx_packets,
-            "delivered_bytes": operation.interface_copy.rx_bytes,
-            "queue_drop_packets": copy.queue_drop_packets,
-            "loss_packets": copy.loss_packets,
-            "down_drop_packets": copy.down_drop_packets,
-            "loop_drop_packets": copy.loop_drop_packets,
-            "in_flight_packets": operation.in_flight,
-            "waiting_packets": copy.tail - copy.service if copy.bandwidth_bps else 0,
-            "waiting_bytes": copy.queue_bytes,
-        }
+        return pipe_counters(&operation)
 
     def interface_statistics(self, interface):
         cdef Operation operation
-        cdef Interface *copy = &operation.interface_copy
         operation.interface = self._interface(interface)
         self._call(do_copy_interface, &operation)
-        return {
-            "rx_packets": copy.rx_packets, "rx_bytes": copy.rx_bytes, "tx_packets": copy.tx_packets, "tx_bytes": copy.tx_bytes,
-        }
+        return interface_counters(&operation.interface_copy)
 
     def node_drops(self, node):
         cdef Operation operation
-        cdef uint32_t i
         operation.node = self._node(node)
         self._call(do_copy_drops, &operation)
-        drops = {
-            DROP_REASONS[i]: (<uint64_t *>operation.rows)[i]
-            for i in range(len(DROP_REASONS)) if (<uint64_t *>operation.rows)[i]
-        }
-        free(operation.rows)
-        return drops
+        return take_drops(&operation)
 
     def memory_bytes(self, node):
-        cdef Node *context = self._node(node)
-        cdef uint64_t total = sizeof(Node) + context.port_capacity * sizeof(void *)
-        cdef uint32_t i
-        cdef Interface *interface
-        total += context.events.capacity * 16 + context.table.capacity * sizeof(Route) + context.table.trie_capacity * 1024
-        total += context.neighbor_capacity * sizeof(void *) + context.neighbor_count * sizeof(Neighbor)
-        total += context.mac_capacity * sizeof(MacEntry)
-        if context.drops is not NULL:
-            total += DROP_REASON_COUNT * sizeof(uint64_t)
-        for i in range(context.port_count):
-            interface = context.ports[i]
-            total += sizeof(Interface) + interface.address_count * sizeof(Address)
-            if interface.output is not NULL:
-                total += sizeof(Pipe) + interface.output.capacity * (16 + (sizeof(Waiting) if interface.output.bandwidth_bps else 0))
-        return total
-
-
-cdef void free_neighbor(Worker *worker, Neighbor *neighbor) noexcept:
-    cdef uint32_t i
-    for i in range(neighbor.queued):
-        packet_release(&worker.pool, neighbor.queue[i])
-    free(neighbor.queue)
-    free(neighbor)
-
-
-cdef route_row(Route *route):
-    return (
-        route.prefix, route.length, _ROUTE_KINDS[route.kind],
-        route.gateway if route.kind == ROUTE_GATEWAY else None,
-        route.interface.index if route.interface is not NULL else None,
-    )
+        return node_memory(self._node(node))
 
 
 cdef must_lie(what, value, least, most, unit=""):
     if not least <= value <= most:
         raise ValueError(f"{what} {value}: allowed are {least} to {most}{unit}")
-
-
-cdef int compare_samples(const void *a, const void *b) noexcept nogil:
-    cdef int64_t x = (<const int64_t *>a)[0]
-    cdef int64_t y = (<const int64_t *>b)[0]
-    return (x > y) - (x < y)
-
-
-cdef uint64_t nearest_rank(uint64_t count, uint64_t percent) noexcept:
-    """The place of a percentile among `count` sorted samples."""
-    return (count * percent + 99) // 100 - 1

@@ -4,7 +4,7 @@
 # Frames for groups and for unknown stations go to all other ports; frames to the reserved group addresses 01:80:C2:00:00:00 to
 # 0F stay on their link (7.12.6). A frame passes by reference; further ports get views of the same bytes.
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from .ether cimport ETHER_HEADER, MAC_GROUP_BIT, interface_send, mac_load

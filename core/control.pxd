@@ -2,18 +2,18 @@
 # reads and writes one Operation, and never touches Python; its time is the worker's instant (see worker_enter()).
 # Lists come back as copies that the caller frees.
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from .flow cimport flow_start
 from .layout cimport (
-    DROP_REASON_COUNT, DROP_VNET_HEADER, POSTED_LINK_CHANGED, ROUTE_CONNECTED, ROUTE_LOCAL, Flow, Interface, MacEntry, Neighbor, Node, Packet,
-    PacketList, Pipe, Route, Worker,
+    DROP_REASON_COUNT, DROP_VNET_HEADER, POSTED_LINK_CHANGED, ROUTE_CONNECTED, ROUTE_LOCAL, Flow, Interface, MacEntry,
+    Neighbor, Node, Packet, PacketList, Pipe, Route, Worker,
 )
 from .neighbor cimport arp_announce
 from .packet cimport list_release, packet_copy_bytes, packet_new
-from .pipe cimport pipe_find_ideal, pipe_serve_until, pipe_set_timing, pipe_set_up
+from .pipe cimport pipe_serve_until, pipe_set_timing, pipe_set_up
 from .platform cimport must_resize, store32, store64
 from .route cimport route_find, route_lookup, route_remove, route_set
 from .ether cimport interface_send

@@ -4,13 +4,13 @@
 # small frame never holds a large buffer. Super-frames come and go whole, with a virtio header before them (vnet.pxd); segments that follow
 # each other are joined on the way out. What a device does not take is the emulator's own loss, and counted as such.
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint8_t
 from libc.stddef cimport size_t
 
 from .ether cimport interface_send
 from .layout cimport (
-    DROP_DEVICE_WRITE, DROP_POOL_EMPTY, DROP_VNET_HEADER, POSTED_DEVICE_GONE, POSTED_LINK_CHANGED, Interface, Node, Packet, Pipe, Reading,
-    Worker,
+    DROP_DEVICE_WRITE, DROP_POOL_EMPTY, DROP_VNET_HEADER, POSTED_DEVICE_GONE, POSTED_LINK_CHANGED, Node, Packet, Pipe,
+    Reading, Worker,
 )
 from .packet cimport ROOM_LARGE, ROOM_MTU, packet_new, packet_release
 from .pipe cimport pipe_set_up

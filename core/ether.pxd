@@ -1,10 +1,10 @@
 # Ethernet: frames out of an interface, and the header's fields.
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint64_t, uint8_t
 
 from .layout cimport DROP_NO_LINK, Interface, Packet, Worker
 from .pipe cimport pipe_send
-from .platform cimport is_unlikely, load16, load32, load64, put16, store16, store32
+from .platform cimport is_unlikely, load16, load32, put16, store16, store32
 from .schedule cimport drop
 from .segment cimport wire_bytes, wire_segments
 

@@ -4,7 +4,7 @@
 # interval of a UDP flow is whole nanoseconds and a carried remainder, so its rate is exact. Delays are kept for quantiles up to a
 # million samples; after that every second one, and so on.
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memset
 
 from .ether cimport ETHER_HEADER
@@ -13,11 +13,11 @@ from .ip4_output cimport (
     IP_DEFAULT_TTL, IP_HEADER, IP_PROTOCOL_ICMP, IP_PROTOCOL_UDP, ip4_output, ip4_source, ip4_write_header,
 )
 from .layout cimport (
-    DROP_ICMP_NO_LISTENER, DROP_IP_NO_ROUTE, DROP_POOL_EMPTY, FLOW_PING, FLOW_UDP, POSTED_FLOW_DONE, Flow, Node, Packet, Reply,
-    Worker,
+    DROP_ICMP_NO_LISTENER, DROP_IP_NO_ROUTE, DROP_POOL_EMPTY, FLOW_PING, FLOW_UDP, POSTED_FLOW_DONE, Flow, Node,
+    Packet, Reply, Worker,
 )
 from .packet cimport packet_checksum, packet_new, packet_release
-from .platform cimport get16, get32, load64, must_resize, put16, put32, store64
+from .platform cimport get16, get32, load64, must_resize, put16, store64
 from .schedule cimport TIMER_FLOWS, count_drop, drop, never, node_timer, post
 
 cdef enum:

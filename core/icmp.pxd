@@ -4,18 +4,16 @@
 # a source that is not one host; as much of the packet as fits 576 bytes, by reference; sent from the address of the
 # interface that it leaves by; and no more than 1,000 a second of one node, with bursts of 100 (4.3.2.8).
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint8_t
 
 from .ether cimport ETHER_HEADER, MAC_GROUP_BIT
 from .ip4_output cimport (
     IP_HEADER, IP_OFFSET_MASK, IP_PROTOCOL_ICMP, ip4_output, ip4_source, ip4_write_checksum, ip4_write_header,
 )
-from .layout cimport (
-    CHECKSUM_PARTIAL, DROP_ICMP_CHECKSUM, DROP_ICMP_RATE_LIMITED, DROP_POOL_EMPTY, Node, Packet, Worker,
-)
+from .layout cimport CHECKSUM_PARTIAL, DROP_ICMP_RATE_LIMITED, DROP_POOL_EMPTY, Node, Packet, Worker
 from .packet cimport packet_checksum, packet_copy_bytes, packet_new, packet_own_header, packet_release, packet_slice
 from .platform cimport get16, get32, put16, put32
-from .schedule cimport count_drop, drop
+from .schedule cimport count_drop
 from .segment cimport checksum_offset, finished_checksum
 
 cdef enum:

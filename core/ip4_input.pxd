@@ -4,36 +4,35 @@
 # routers see most: a whole vector of good packets for known neighbours. Whatever is unusual about a packet leaves it to
 # ip4_input(), so that each rule stands once.
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
-from .ether cimport (
-    ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_BROADCAST, MAC_GROUP_BIT, VLAN_TAG, interface_send, mac_load,
+from .ether cimport ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_GROUP_BIT, VLAN_TAG, interface_send, mac_load
+from .flow cimport (
+    UDP_HEADER, UDP_STAMP, flow_datagram, flow_echo_reply, flow_icmp_error, flow_of_datagram, udp_checksum,
 )
-from .flow cimport UDP_HEADER, UDP_STAMP, flow_datagram, flow_echo_reply, flow_icmp_error, flow_of_datagram, udp_checksum
 from .icmp cimport (
-    ICMP_ECHO, ICMP_ECHO_REPLY, ICMP_HEADER, ICMP_PARAMETER_PROBLEM, ICMP_REDIRECT, ICMP_TIME_EXCEEDED, ICMP_UNREACHABLE,
-    REDIRECT_HOST, UNREACHABLE_FRAGMENTATION_NEEDED, UNREACHABLE_HOST, UNREACHABLE_NET, UNREACHABLE_PORT, UNREACHABLE_PROTOCOL,
-    UNREACHABLE_SOURCE_ROUTE, icmp_echo_reply, icmp_error, is_one_host,
+    ICMP_ECHO, ICMP_ECHO_REPLY, ICMP_HEADER, ICMP_PARAMETER_PROBLEM, ICMP_REDIRECT, ICMP_TIME_EXCEEDED,
+    ICMP_UNREACHABLE, REDIRECT_HOST, UNREACHABLE_FRAGMENTATION_NEEDED, UNREACHABLE_HOST, UNREACHABLE_NET,
+    UNREACHABLE_PORT, UNREACHABLE_PROTOCOL, UNREACHABLE_SOURCE_ROUTE, icmp_echo_reply, icmp_error, is_one_host,
 )
 from .ip4_output cimport (
     IP_DONT_FRAGMENT, IP_HEADER, IP_MORE_FRAGMENTS, IP_OFFSET_MASK, IP_OPTION_END, IP_OPTION_NOP, IP_PROTOCOL_ICMP,
     IP_PROTOCOL_UDP, ip4_send, route_is_broadcast, route_neighbor,
 )
 from .layout cimport (
-    CHECKSUM_IP_VALID, CHECKSUM_UDP_PARTIAL, DROP_ETHER_OTHER_HOST, DROP_ETHER_SOURCE_MULTICAST, DROP_ETHER_TOO_LONG, DROP_ETHER_TRUNCATED,
-    DROP_ETHER_TYPE_UNKNOWN, DROP_ICMP_CHECKSUM, DROP_ICMP_TRUNCATED, DROP_ICMP_TYPE_UNKNOWN, DROP_IP_BROADCAST, DROP_IP_CHECKSUM,
-    DROP_IP_DESTINATION_MARTIAN, DROP_IP_FRAGMENTATION_NEEDED, DROP_IP_FRAGMENT_NOT_REASSEMBLED, DROP_IP_HEADER_LENGTH,
-    DROP_IP_MULTICAST, DROP_IP_NO_ROUTE, DROP_IP_NOT_FORWARDING, DROP_IP_PROTOCOL_UNKNOWN, DROP_IP_ROUTE_UNREACHABLE,
-    DROP_IP_SOURCE_MARTIAN, DROP_IP_SOURCE_ROUTE, DROP_IP_TOTAL_LENGTH, DROP_IP_TRUNCATED, DROP_IP_TTL, DROP_IP_VERSION,
-    DROP_NEIGHBOR_TABLE_FULL, DROP_POOL_EMPTY, DROP_UDP_CHECKSUM, DROP_UDP_LENGTH, DROP_UDP_PORT_UNREACHABLE, DROP_UDP_TRUNCATED,
-    KIND_ROUTER, ROUTE_CONNECTED, ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Flow, Interface, Neighbor, Node, Packet, Route,
-    Worker,
+    CHECKSUM_IP_VALID, CHECKSUM_UDP_PARTIAL, DROP_ETHER_OTHER_HOST, DROP_ETHER_SOURCE_MULTICAST, DROP_ETHER_TOO_LONG,
+    DROP_ETHER_TRUNCATED, DROP_ETHER_TYPE_UNKNOWN, DROP_ICMP_CHECKSUM, DROP_ICMP_TRUNCATED, DROP_ICMP_TYPE_UNKNOWN,
+    DROP_IP_BROADCAST, DROP_IP_CHECKSUM, DROP_IP_DESTINATION_MARTIAN, DROP_IP_FRAGMENTATION_NEEDED,
+    DROP_IP_FRAGMENT_NOT_REASSEMBLED, DROP_IP_HEADER_LENGTH, DROP_IP_MULTICAST, DROP_IP_NOT_FORWARDING,
+    DROP_IP_NO_ROUTE, DROP_IP_PROTOCOL_UNKNOWN, DROP_IP_ROUTE_UNREACHABLE, DROP_IP_SOURCE_MARTIAN,
+    DROP_IP_SOURCE_ROUTE, DROP_IP_TOTAL_LENGTH, DROP_IP_TRUNCATED, DROP_IP_TTL, DROP_IP_VERSION,
+    DROP_NEIGHBOR_TABLE_FULL, DROP_POOL_EMPTY, DROP_UDP_CHECKSUM, DROP_UDP_LENGTH, DROP_UDP_PORT_UNREACHABLE,
+    DROP_UDP_TRUNCATED, KIND_ROUTER, ROUTE_CONNECTED, ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Flow, Interface,
+    Neighbor, Node, Packet, Route, Worker,
 )
 from .neighbor cimport arp_input, header_write, interface_has, interface_reaches, neighbor_find
-from .packet cimport (
-    checksum_add, packet_checksum, packet_contiguous, packet_own_header, packet_release, packet_trim,
-)
-from .platform cimport get16, get32, is_likely, is_unlikely, load16, load32, load64, prefetch, put16, store16
+from .packet cimport checksum_add, packet_checksum, packet_contiguous, packet_own_header, packet_release, packet_trim
+from .platform cimport get16, get32, is_likely, is_unlikely, load16, load32, prefetch, store16
 from .route cimport route_lookup, route_set
 from .schedule cimport count_drop, drop
 from .segment cimport packet_segment, wire_frame_bytes, wire_segments

@@ -1,17 +1,15 @@
 # IPv4 out of a node (RFC 791): headers, the way to a neighbour, fragments.
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint8_t
 
 from .ether cimport ETHER_HEADER
 from .layout cimport (
-    CHECKSUM_IP_VALID, DROP_IP_BROADCAST, DROP_IP_NO_ROUTE, DROP_IP_ROUTE_UNREACHABLE, DROP_IP_TOTAL_LENGTH, DROP_NEIGHBOR_TABLE_FULL,
-    DROP_POOL_EMPTY, ROUTE_CONNECTED, ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Interface, Neighbor, Node, Packet, Route,
-    Worker,
+    CHECKSUM_IP_VALID, DROP_IP_BROADCAST, DROP_IP_NO_ROUTE, DROP_IP_ROUTE_UNREACHABLE, DROP_IP_TOTAL_LENGTH,
+    DROP_NEIGHBOR_TABLE_FULL, DROP_POOL_EMPTY, ROUTE_CONNECTED, ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE,
+    Neighbor, Node, Packet, Route, Worker,
 )
 from .neighbor cimport interface_source, neighbor_get, neighbor_send
-from .packet cimport (
-    checksum_add, list_append, packet_copy_bytes, packet_new, packet_release, packet_slice,
-)
+from .packet cimport checksum_add, list_append, packet_copy_bytes, packet_new, packet_release, packet_slice
 from .platform cimport get16, get32, is_likely, put16, put32
 from .route cimport route_lookup
 from .schedule cimport count_drop, drop

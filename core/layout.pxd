@@ -4,8 +4,7 @@
 # pointer to a node, an interface or a pipe is good for the engine's life. Times are nanoseconds since the
 # engine's start, IPv4 addresses integers in host order, MAC addresses the six bytes as a little-endian integer.
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
 cdef extern from "<semaphore.h>" nogil:
     ctypedef struct sem_t:
@@ -419,3 +418,13 @@ cdef struct Worker:
     Flow *flows
     uint32_t flow_high             # flows[flow_high] and above have never been used
     Node *nodes
+
+# All that an engine holds, whoever of its workers owns it.
+cdef struct Tables:
+    Node *nodes
+    Interface *interfaces
+    Pipe *pipes
+    Flow *flows
+    uint32_t node_count
+    uint32_t interface_count
+    uint32_t pipe_count

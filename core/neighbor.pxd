@@ -5,7 +5,7 @@
 # when it is used more than 60 s after it was confirmed, and stays usable while it is asked (RFC 1122, 2.3.2.1 (2)); three
 # requests without an answer remove it. A gratuitous announcement updates an entry and makes none.
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memmove
 
@@ -15,10 +15,13 @@ from .ether cimport (
 )
 from .layout cimport (
     DROP_ARP_MALFORMED, DROP_ARP_NOT_FOR_US, DROP_ARP_TRUNCATED, DROP_NEIGHBOR_QUEUE_FULL, DROP_POOL_EMPTY,
-    NEIGHBOR_INCOMPLETE, NEIGHBOR_PROBE, NEIGHBOR_REACHABLE, POSTED_NEIGHBOR_FAILED, Interface, Neighbor, Node, Packet, Worker,
+    NEIGHBOR_INCOMPLETE, NEIGHBOR_PROBE, NEIGHBOR_REACHABLE, POSTED_NEIGHBOR_FAILED, Interface, Neighbor, Node,
+    Packet, Worker,
 )
 from .packet cimport list_append, packet_contiguous, packet_new, packet_release
-from .platform cimport get16, get32, load16, load32, load64, must_resize, must_zero, put16, put32, store16, store32, store64
+from .platform cimport (
+    get16, get32, load16, load32, load64, must_resize, must_zero, put16, put32, store16, store32, store64,
+)
 from .schedule cimport TIMER_NEIGHBORS, count_drop, drop, never, node_timer, post
 from .segment cimport packet_segment, wire_segments
 

@@ -5,17 +5,18 @@
 # looks as it did on the wire. On the way out tags just stand in the frame.
 
 from libc.errno cimport EAGAIN, EINTR, EINVAL, ENETDOWN, ENOBUFS, ENODEV, ENOMEM, ENXIO, errno
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 from libc.stddef cimport size_t
 from libc.string cimport memmove, memset
 
 from .device cimport (
-    FRAME_PARTS, device_lost, frame_enter, frame_join, frame_left, frame_parts, frame_refused, frame_understand, iovec, reading_prepare,
-    reading_take,
+    FRAME_PARTS, device_lost, frame_enter, frame_join, frame_left, frame_parts, frame_refused, frame_understand,
+    iovec, reading_prepare, reading_take,
 )
 from .ether cimport ETHER_HEADER, VLAN_TAG
 from .layout cimport (
-    DROP_ETHER_TOO_LONG, DROP_ETHER_TRUNCATED, DROP_POOL_EMPTY, DROP_VNET_HEADER, READING_BATCH, Interface, Node, Packet, Worker,
+    DROP_ETHER_TOO_LONG, DROP_ETHER_TRUNCATED, DROP_POOL_EMPTY, DROP_VNET_HEADER, READING_BATCH, Interface, Node,
+    Packet, Worker,
 )
 from .platform cimport is_unlikely, put16
 from .schedule cimport count_drop, drop

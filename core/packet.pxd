@@ -9,16 +9,12 @@
 # lines, so that headers do not crowd into the same cache sets. In the debug build every packet is an allocation of
 # its exact size instead, so that the address sanitizer sees each overrun.
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from .layout cimport (
-    PACKET_HEADROOM, PACKET_METADATA, SIZE_CLASSES, Packet, PacketList, Pool, Slab,
-)
-from .platform cimport (
-    DEBUG_BUILD, debug_assert, is_likely, is_unlikely, must_resize, release_table, reserve_table,
-)
+from .layout cimport PACKET_HEADROOM, PACKET_METADATA, SIZE_CLASSES, Packet, PacketList, Pool, Slab
+from .platform cimport DEBUG_BUILD, debug_assert, is_likely, is_unlikely, must_resize, release_table, reserve_table
 
 cdef enum:
     ROOM_SMALL = 256

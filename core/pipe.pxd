@@ -17,8 +17,8 @@ from .heap cimport heap_push
 from .layout cimport CROSSING_LIMIT, DROP_POOL_EMPTY, Event, Node, Packet, Pipe, PipeEntry, Waiting, Worker
 from .packet cimport packet_release
 from .platform cimport is_likely, is_unlikely, must_resize
-from .schedule cimport TIMER_SOURCE, never, node_event, node_wake, count_drop
-from .segment cimport packet_segment, wire_segments
+from .schedule cimport TIMER_SOURCE, count_drop, never, node_event, node_wake
+from .segment cimport packet_segment, segment_bytes, wire_segments
 
 cdef enum:
     NANOSECONDS = 1000000000
@@ -199,8 +199,10 @@ cdef inline void pipe_send_segments(Worker *worker, Pipe *pipe, Packet *packet, 
     cdef Packet *segment
     for i in range(segments):
         segment = packet_segment(&worker.pool, packet, i, segments)
-        if segment is NULL:
+        if segment is NULL:  # never sent after all: the interface has counted it already
             count_drop(pipe.sender.node, DROP_POOL_EMPTY)
+            pipe.sender.tx_packets -= 1
+            pipe.sender.tx_bytes -= segment_bytes(packet, i)
         else:
             pipe_shape(worker, pipe, segment, time_ns)
     packet_release(&worker.pool, packet)

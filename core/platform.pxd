@@ -1,7 +1,7 @@
 # The few things that C has and Cython lacks: branch hints, prefetch, unaligned and network-order access,
 # atomics for the mailboxes, and assertions that exist in the debug build only.
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stddef cimport size_t
 
 cdef extern from *:

@@ -5,7 +5,7 @@
 # neither shape by packet nor lose any it travels whole; elsewhere packet_segment() cuts it, lazily, into new headers before views of the payload.
 # Counters count wire segments either way.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint8_t
 
 from .layout cimport CHECKSUM_PARTIAL, CHECKSUM_TCP_PARTIAL, CHECKSUM_UDP_PARTIAL, Packet, Pool
 from .packet cimport (
@@ -43,6 +43,12 @@ cdef inline uint32_t wire_frame_bytes(Packet *packet) noexcept nogil:
     if is_likely(packet.segment_size == 0):
         return packet.total_length
     return packet.header_length + packet.segment_size
+
+
+cdef inline uint32_t segment_bytes(Packet *packet, uint32_t number) noexcept nogil:
+    """Bytes of the frame that segment `number` of a super-frame is."""
+    cdef uint32_t left = packet.total_length - packet.header_length - number * packet.segment_size
+    return packet.header_length + (left if left < packet.segment_size else packet.segment_size)
 
 
 cdef inline uint32_t checksum_offset(Packet *packet) noexcept nogil:

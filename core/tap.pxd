@@ -3,11 +3,11 @@
 # The kernel takes and gives one frame a call. A device is read in bounded batches, so that one cannot starve another.
 
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint8_t
 
 from .device cimport (
-    FRAME_PARTS, device_lost, frame_enter, frame_join, frame_left, frame_parts, frame_refused, frame_understand, iovec, reading_prepare,
-    reading_take,
+    FRAME_PARTS, device_lost, frame_enter, frame_join, frame_left, frame_parts, frame_refused, frame_understand,
+    iovec, reading_prepare, reading_take,
 )
 from .layout cimport DROP_POOL_EMPTY, Interface, Node, Packet, Worker
 from .platform cimport is_unlikely

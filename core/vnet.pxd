@@ -3,15 +3,13 @@
 #
 # A header is believed only as far as the frame bears it out; lengths are derived from the frame, not from `hdr_len`.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint16_t, uint32_t, uint8_t
 from libc.string cimport memcmp, memset
 
-from .layout cimport (
-    CHECKSUM_IP_VALID, CHECKSUM_PARTIAL, CHECKSUM_TCP_PARTIAL, CHECKSUM_UDP_PARTIAL, Packet, Pool,
-)
-from .packet cimport checksum_add, packet_checksum, packet_own_header, packet_release, segment_release
+from .layout cimport CHECKSUM_IP_VALID, CHECKSUM_PARTIAL, CHECKSUM_TCP_PARTIAL, CHECKSUM_UDP_PARTIAL, Packet, Pool
+from .packet cimport checksum_add, packet_checksum, packet_own_header, segment_release
 from .platform cimport get16, get32, load16, put16, store16
-from .segment cimport IP4_HEADER, IP6_HEADER, TCP_CHECKSUM, TCP_CWR, TCP_FIN, TCP_FLAGS, TCP_PSH, UDP_CHECKSUM, write_lengths
+from .segment cimport IP4_HEADER, IP6_HEADER, TCP_CHECKSUM, TCP_FIN, TCP_FLAGS, TCP_PSH, UDP_CHECKSUM, write_lengths
 
 cdef enum:
     VNET_HEADER = 12

@@ -4,7 +4,7 @@
 # to it takes time, nothing unknown can arrive within the least of those times, so it runs ahead by that much. The two ends of a UDP
 # flow know of each other without a packet between them, so they keep in step.
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
 from .bridge cimport hub_vector, switch_vector
 from .clock cimport clock_now, clock_to_host
@@ -14,7 +14,7 @@ from .heap cimport heap_pop, heap_replace_first, heap_second
 from .icmp cimport ICMP_UNREACHABLE, UNREACHABLE_HOST, icmp_error
 from .ip4_input cimport ether_input, ip4_local, ip4_router_vector
 from .layout cimport (
-    DROP_NEIGHBOR_UNREACHABLE, DROP_POOL_EMPTY, KIND_HOST, KIND_HUB, KIND_NIC, KIND_PORT, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
+    DROP_NEIGHBOR_UNREACHABLE, DROP_POOL_EMPTY, KIND_HOST, KIND_HUB, KIND_NIC, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
     VECTOR_SIZE, Command, Event, Interface, Node, Packet, Pipe, PipeEntry, Worker, sem_t,
 )
 from .neighbor cimport neighbor_timer
@@ -22,7 +22,7 @@ from .nic cimport nic_read, nic_vector
 from .packet cimport list_append, packet_release
 from .pipe cimport pipe_first
 from .platform cimport atomic_load32, atomic_store32, host_clock_ns, is_unlikely, prefetch
-from .schedule cimport TIMER_FLOWS, count_drop, TIMER_NEIGHBORS, TIMER_SOURCE, drop, never, node_wake
+from .schedule cimport TIMER_FLOWS, TIMER_NEIGHBORS, TIMER_SOURCE, count_drop, drop, never, node_wake
 from .segment cimport packet_finish_checksum, packet_segment, wire_bytes, wire_segments
 from .tap cimport tap_read, tap_vector
 

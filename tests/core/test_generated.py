@@ -14,11 +14,12 @@ PYTHON = re.compile(r"\b(?:Py(?!_ssize_t\b)[A-Z_]\w*|__Pyx_\w+)\b")
 
 
 def rooms() -> dict[str, dict[str, str]]:
-    """The generated functions of each header, with their bodies."""
+    """The generated functions of each header of the path, with their bodies. `face` is what Python sees."""
     found: dict[str, dict[str, str]] = {path.stem: {} for path in (ROOT / "core").glob("*.pxd")}
     for length, name, body in FUNCTION.findall(GENERATED.read_text()):
         room = name[: int(length)]
         found[room][name[int(length) + 1 :]] = body
+    del found["face"]
     return found
 
 

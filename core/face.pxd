@@ -1,0 +1,230 @@
+# What Python sees of the engine's structures: rows, dictionaries and names, made of the copies that an Operation brings.
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
+from libc.stdlib cimport free, qsort
+
+from .control cimport Operation
+from .ether cimport mac_store
+from .layout cimport (
+    DROP_REASON_COUNT, FLOW_PING, NEIGHBOR_INCOMPLETE, NEIGHBOR_PROBE, READING_BATCH, ROUTE_CONNECTED, ROUTE_GATEWAY,
+    ROUTE_LOCAL, Address, Flow, Interface, MacEntry, Neighbor, Node, Pipe, Reply, Route, Waiting, Worker,
+)
+from .platform cimport load32, load64
+
+
+cdef inline tuple drop_reasons():
+    """Names in the order of DropReason in layout.pxd."""
+    return (
+        "no_link", "pool_empty",
+        "ether_truncated", "ether_too_long", "ether_source_multicast", "ether_other_host", "ether_type_unknown",
+        "ether_reserved_group", "bridge_same_port",
+        "arp_truncated", "arp_malformed", "arp_not_for_us",
+        "neighbor_queue_full", "neighbor_table_full", "neighbor_unreachable",
+        "ip_truncated", "ip_version", "ip_header_length", "ip_total_length", "ip_checksum", "ip_source_martian",
+        "ip_destination_martian", "ip_source_route", "ip_ttl", "ip_no_route", "ip_route_unreachable", "ip_not_forwarding",
+        "ip_broadcast", "ip_multicast", "ip_fragmentation_needed", "ip_fragment_not_reassembled", "ip_protocol_unknown",
+        "icmp_truncated", "icmp_checksum", "icmp_type_unknown", "icmp_no_listener", "icmp_rate_limited",
+        "udp_truncated", "udp_length", "udp_checksum", "udp_port_unreachable",
+        "device_write", "vnet_header",
+    )
+
+
+cdef inline tuple route_row(Route *route):
+    cdef str kind = "unreachable"
+    if route.kind == ROUTE_LOCAL:
+        kind = "local"
+    elif route.kind == ROUTE_CONNECTED:
+        kind = "connected"
+    elif route.kind == ROUTE_GATEWAY:
+        kind = "gateway"
+    return (
+        route.prefix, route.length, kind,
+        route.gateway if route.kind == ROUTE_GATEWAY else None,
+        route.interface.index if route.interface is not NULL else None,
+    )
+
+
+cdef inline list take_routes(Operation *operation):
+    cdef uint32_t i
+    cdef list rows = [route_row(&(<Route *>operation.rows)[i]) for i in range(operation.row_count)]
+    free(operation.rows)
+    return rows
+
+
+cdef inline list take_neighbors(Operation *operation, int64_t now_ns):
+    """(interface, address, MAC or None, state, age in ns), in the order of interfaces and addresses."""
+    cdef Neighbor *neighbor
+    cdef str state
+    cdef uint32_t i
+    cdef list rows = []
+    for i in range(operation.row_count):
+        neighbor = &(<Neighbor *>operation.rows)[i]
+        mac = None
+        state = "incomplete"
+        if neighbor.state != NEIGHBOR_INCOMPLETE:
+            mac = PyBytes_FromStringAndSize(<char *>neighbor.header, 6)
+            state = "probe" if neighbor.state == NEIGHBOR_PROBE else "reachable"
+        rows.append((neighbor.interface.index, neighbor.address, mac, state, now_ns - neighbor.confirmed_ns))
+    free(operation.rows)
+    rows.sort(key=lambda row: row[:2])
+    return rows
+
+
+cdef inline list take_macs(Operation *operation, int64_t now_ns):
+    """(MAC, interface, age in ns), in the order of MACs."""
+    cdef MacEntry *entry
+    cdef uint8_t mac[6]
+    cdef uint32_t i
+    cdef list rows = []
+    for i in range(operation.row_count):
+        entry = &(<MacEntry *>operation.rows)[i]
+        mac_store(mac, entry.mac)
+        rows.append((
+            PyBytes_FromStringAndSize(<char *>mac, 6), operation.node.ports[entry.port].index, now_ns - entry.seen_ns
+        ))
+    free(operation.rows)
+    rows.sort()
+    return rows
+
+
+cdef inline int compare_samples(const void *a, const void *b) noexcept nogil:
+    cdef int64_t x = (<const int64_t *>a)[0]
+    cdef int64_t y = (<const int64_t *>b)[0]
+    return (x > y) - (x < y)
+
+
+cdef inline uint64_t nearest_rank(uint64_t count, uint64_t percent) noexcept nogil:
+    """The place of a percentile among `count` sorted samples."""
+    return (count * percent + 99) // 100 - 1
+
+
+cdef inline dict take_flow(Operation *operation):
+    cdef Flow *flow = &operation.flow_copy
+    cdef int64_t *samples = <int64_t *>operation.rows
+    cdef bint received = flow.received_packets > 0
+    median_ns = p99_ns = None
+    if operation.row_count:
+        qsort(samples, operation.row_count, sizeof(int64_t), compare_samples)
+        median_ns = samples[nearest_rank(operation.row_count, 50)]
+        p99_ns = samples[nearest_rank(operation.row_count, 99)]
+    free(operation.rows)
+    return {
+        "kind": "ping" if flow.kind == FLOW_PING else "udp",
+        "done": bool(flow.done),
+        "sent_packets": flow.sent_packets,
+        "sent_bytes": flow.sent_bytes,
+        "received_packets": flow.received_packets,
+        "received_bytes": flow.received_bytes,
+        "reordered_packets": flow.reordered_packets,
+        "unreachable_packets": flow.unreachable_packets,
+        "first_sent_ns": flow.first_sent_ns if flow.sent_packets else None,
+        "last_sent_ns": flow.last_sent_ns if flow.sent_packets else None,
+        "first_received_ns": flow.first_received_ns if received else None,
+        "last_received_ns": flow.last_received_ns if received else None,
+        "delay_min_ns": flow.delay_min_ns if received else None,
+        "delay_median_ns": median_ns,
+        "delay_p99_ns": p99_ns,
+        "delay_max_ns": flow.delay_max_ns if received else None,
+    }
+
+
+cdef inline list take_reply_rows(Operation *operation):
+    cdef Reply *reply
+    cdef uint32_t i
+    cdef list rows = []
+    for i in range(operation.row_count):
+        reply = &(<Reply *>operation.rows)[i]
+        rows.append({
+            "sequence": reply.sequence, "responder": reply.responder, "icmp_type": reply.icmp_type,
+            "icmp_code": reply.icmp_code, "ttl": reply.ttl, "rtt_ns": reply.rtt_ns,
+        })
+    free(operation.rows)
+    return rows
+
+
+cdef inline list take_frame_rows(Operation *operation):
+    """(time in ns, bytes) of each frame."""
+    cdef uint8_t *next = <uint8_t *>operation.rows
+    cdef uint32_t i, length
+    cdef list frames = []
+    for i in range(operation.row_count):
+        length = load32(next + 8)
+        frames.append((<int64_t>load64(next), PyBytes_FromStringAndSize(<char *>next + 12, length)))
+        next += 12 + length
+    free(operation.rows)
+    return frames
+
+
+cdef inline dict take_drops(Operation *operation):
+    """Drops by reason, those that there were."""
+    cdef uint64_t *drops = <uint64_t *>operation.rows
+    cdef dict found = {}
+    cdef int place
+    for place, reason in enumerate(drop_reasons()):
+        if drops[place]:
+            found[reason] = drops[place]
+    free(operation.rows)
+    return found
+
+
+cdef inline dict worker_counters(Worker *worker):
+    cdef uint32_t reading_packets = 0
+    cdef uint32_t i
+    for i in range(READING_BATCH):
+        reading_packets += (worker.readings[i].buffer is not NULL) + (worker.readings[i].spill is not NULL)
+    return {
+        "hop_packets": worker.hop_packets,
+        "vectors": worker.vectors,
+        "copied_bytes": worker.pool.copied_bytes,
+        "packets_in_use": worker.pool.in_use - reading_packets,
+        "pool_bytes": worker.pool.bytes,
+        "pool_drop_packets": worker.pool.failed,
+        "device_read_packets": worker.device_read_packets,
+        "device_write_packets": worker.device_write_packets,
+        "device_write_drop_packets": worker.device_write_drop_packets,
+    }
+
+
+cdef inline dict pipe_counters(Operation *operation):
+    cdef Pipe *pipe = &operation.pipe_copy
+    return {
+        "sent_packets": operation.sender_copy.tx_packets,
+        "sent_bytes": operation.sender_copy.tx_bytes,
+        "delivered_packets": operation.interface_copy.rx_packets,
+        "delivered_bytes": operation.interface_copy.rx_bytes,
+        "queue_drop_packets": pipe.queue_drop_packets,
+        "loss_packets": pipe.loss_packets,
+        "down_drop_packets": pipe.down_drop_packets,
+        "loop_drop_packets": pipe.loop_drop_packets,
+        "in_flight_packets": operation.in_flight,
+        "waiting_packets": pipe.tail - pipe.service if pipe.bandwidth_bps else 0,
+        "waiting_bytes": pipe.queue_bytes,
+    }
+
+
+cdef inline dict interface_counters(Interface *interface):
+    return {
+        "rx_packets": interface.rx_packets, "rx_bytes": interface.rx_bytes,
+        "tx_packets": interface.tx_packets, "tx_bytes": interface.tx_bytes,
+    }
+
+
+cdef inline uint64_t node_memory(Node *node) noexcept:
+    """Bytes that a node has taken: its context, interfaces, outgoing pipes, tables."""
+    cdef uint64_t total = sizeof(Node) + node.port_capacity * sizeof(void *)
+    cdef uint32_t i
+    cdef Interface *interface
+    total += node.events.capacity * 16 + node.table.capacity * sizeof(Route) + node.table.trie_capacity * 1024
+    total += node.neighbor_capacity * sizeof(void *) + node.neighbor_count * sizeof(Neighbor)
+    total += node.mac_capacity * sizeof(MacEntry)
+    if node.drops is not NULL:
+        total += DROP_REASON_COUNT * sizeof(uint64_t)
+    for i in range(node.port_count):
+        interface = node.ports[i]
+        total += sizeof(Interface) + interface.address_count * sizeof(Address)
+        if interface.output is not NULL:
+            total += sizeof(Pipe) + interface.output.capacity * 16
+            if interface.output.waiting is not NULL:
+                total += interface.output.capacity * sizeof(Waiting)
+    return total
