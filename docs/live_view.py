@@ -14,7 +14,8 @@ from xml.sax.saxutils import escape
 from rich.console import Console, RenderableType
 
 from manystack import Engine, Topology
-from manystack.view import LIVE_PERIOD_S, LiveView
+from manystack.topology.quantity import parse_duration
+from manystack.view import RATE_NS, LiveView
 
 ROOT = Path(__file__).parents[1]
 TOPOLOGY = ROOT / "examples" / "three-routers.yaml"
@@ -42,12 +43,12 @@ def view_at(moment: str, time: str | None = None) -> tuple[Console, RenderableTy
     with Engine(Topology.load(TOPOLOGY), time=time) as engine:
         view = LiveView(engine, console)
         unsubscribe = engine.subscribe(view.event)
-        engine.run(moment)
+        engine.run(parse_duration(moment) - RATE_NS)
         # What is drawn first is the base of the rates that are drawn second.
-        view._render()
-        engine.run(round(LIVE_PERIOD_S * 1e9))
+        view.render()
+        engine.run(RATE_NS)
         unsubscribe()
-        return console, view._render()
+        return console, view.render()
 
 
 def svg(console: Console, renderable: RenderableType, prompt: str) -> str:

@@ -28,14 +28,14 @@ def clock_text(ns: int) -> str:
     return f"{seconds}.{milliseconds:03}s"
 
 
-def rate_text(bps: float | None) -> str:
-    """Return a measured rate with the unit that suits it: `9.98 Mbit/s`."""
+def rate_text(bps: float | None, digits: int = 4) -> str:
+    """Return a measured rate with the unit that suits it and at most so many digits: `9.984 Mbit/s`."""
     if bps is None:
         return NOTHING
     for unit_bps, unit in ((1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s")):
         if bps >= unit_bps:
-            return f"{_digits(bps / unit_bps)} {unit}"
-    return f"{_digits(bps)} bit/s"
+            return f"{_digits(bps / unit_bps, digits)} {unit}"
+    return f"{_digits(bps, digits)} bit/s"
 
 
 def bytes_text(count: int) -> str:
@@ -79,7 +79,8 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) 
     ]
 
 
-def _digits(value: float) -> str:
-    if value >= 1000:
+def _digits(value: float, digits: int = 4) -> str:
+    """Return a value rounded to so many digits, or to a whole number where that has more."""
+    if value >= 10 ** (digits - 1):
         return f"{value:,.0f}"
-    return f"{value:.4g}"
+    return f"{value:.{digits}g}"

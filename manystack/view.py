@@ -1,6 +1,7 @@
 """What `emu-run` shows while a network runs: a live view on a terminal, plain lines elsewhere."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -24,6 +25,15 @@ SHARE = 0.05
 """The part of the loop's time that a view may take; it is refreshed less often where that takes longer."""
 LINKS_AT_MOST = 200
 """Links whose counters are read at each refresh; more would not fit a screen."""
+RATE_NS = 1_000_000_000
+"""The emulated time that rates are an average over; more where more passes between two refreshes."""
+RATE_REFRESHES = 40
+"""The most refreshes that a rate looks back; in dilated time they may be less than RATE_NS."""
+RATE_DIGITS = 3
+"""More would tell of single packets."""
+
+Reading = tuple[int, int, int]
+"""Two counters, behind the emulated time at which they were read."""
 
 
 class View(Protocol):
@@ -122,8 +132,7 @@ class LiveView:
         self._console = console
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._events: list[Event] = []
-        self._before: dict[tuple[str, int], tuple[int, int]] = {}
-        self._then_ns = 0
+        self._readings: deque[tuple[int, dict[tuple[str, int], Reading]]] = deque()
         self._hops = self._wall_ns = 0
 
     def begin(self) -> None:
@@ -133,7 +142,7 @@ class LiveView:
 
     def refresh(self) -> None:
         """Redraw."""
-        self._live.update(self._render(), refresh=True)
+        self._live.update(self.render(), refresh=True)
 
     def event(self, event: Event) -> None:
         """Keep the last few."""
@@ -143,23 +152,23 @@ class LiveView:
         """Give the screen back."""
         self._live.stop()
 
-    def _render(self) -> RenderableType:
+    def render(self) -> RenderableType:
+        """Return the screenful as it is now; its rates are since what was rendered a second ago."""
         engine = self._engine
-        span_ns = engine.now_ns - self._then_ns
+        self._begin_readings(engine.now_ns)
         tables = 2 + bool(engine.wiring.flows)
         rows = max(3, (self._console.height - 8) // tables - 3)
         parts: list[RenderableType] = [self._head()]
         if engine.wiring.flows:
-            parts += ["", self._traffic(rows, span_ns)]
+            parts += ["", self._traffic(rows)]
         if engine.wiring.links:
-            parts += ["", self._links(rows, span_ns)]
-        parts += ["", self._nodes(rows, span_ns)]
+            parts += ["", self._links(rows)]
+        parts += ["", self._nodes(rows)]
         if self._events:
             parts += [""]
             parts += [
                 Text(f"{clock_text(event.time_ns):>12}  {event}", style="dim") for event in self._events
             ]
-        self._then_ns = engine.now_ns
         return Group(*parts)
 
     def _head(self) -> Text:
@@ -179,68 +188,81 @@ class LiveView:
             text.append(f"  emulator lost {sum(losses.values()):,}", "bold red")
         return text
 
-    def _traffic(self, rows: int, span_ns: int) -> Table:
+    def _traffic(self, rows: int) -> Table:
         table = _table("TRAFFIC", "SENT", "RECEIVED", "LOST", "RATE", "MIN", "MAX")
         flows = self._engine.wiring.flows
         for state in flows[:rows]:
+            now_ns = self._engine.now_ns
             statistics = self._engine.switch.flow(state.flow, quantiles=False)
             table.add_row(
-                *self._traffic_row(traffic_summary(state, statistics), state.flow, statistics, span_ns)
+                *self._traffic_row(traffic_summary(state, statistics), state.flow, statistics, now_ns)
             )
         return _with_rest(table, len(flows) - rows)
 
     def _traffic_row(
-        self, flow: TrafficSummary, number: int, statistics: "FlowStatistics", span_ns: int
+        self, flow: TrafficSummary, number: int, statistics: "FlowStatistics", now_ns: int
     ) -> list[str | Text]:
         packets, octets = self._rates(
-            "flow", number, statistics["received_packets"], statistics["received_bytes"], span_ns
+            "flow", number, (now_ns, statistics["received_packets"], statistics["received_bytes"])
         )
+        pace = _rate_text(octets) if flow.kind == "udp" else f"{packets:,.0f}/s"
         return [
             Text(flow.label, style="dim" if flow.done else ""),
             count_text(flow.sent_packets),
             count_text(flow.received_packets),
             lost_text(flow),
-            "done" if flow.done else rate_text(8 * octets) if flow.kind == "udp" else f"{packets:,.0f}/s",
+            "done" if flow.done else pace,
             time_text(flow.delay_min_ns),
             time_text(flow.delay_max_ns),
         ]
 
-    def _links(self, rows: int, span_ns: int) -> Table:
+    def _links(self, rows: int) -> Table:
         table = _table("LINK", "→", "PACKETS/S", "WAITING", "←", "PACKETS/S", "WAITING", "DROPPED")
         links = self._engine.links()
         for number, link in enumerate(links[: min(rows, LINKS_AT_MOST)]):
             cells: list[str] = []
             dropped = 0
+            now_ns = self._engine.now_ns
             for direction, pipe in enumerate(link.statistics()):
-                key = 2 * number + direction
                 packets, octets = self._rates(
-                    "pipe", key, pipe["delivered_packets"], pipe["delivered_bytes"], span_ns
+                    "pipe",
+                    2 * number + direction,
+                    (now_ns, pipe["delivered_packets"], pipe["delivered_bytes"]),
                 )
-                cells += [rate_text(8 * octets), f"{packets:,.0f}", count_text(pipe["waiting_packets"])]
+                cells += [_rate_text(octets), f"{packets:,.0f}", count_text(pipe["waiting_packets"])]
                 dropped += pipe["sent_packets"] - pipe["delivered_packets"] - pipe["in_flight_packets"]
             name = Text(" — ".join(link.ends), style="" if link.is_up else "red strike")
             table.add_row(name, *cells, count_text(dropped))
         return _with_rest(table, len(links) - rows)
 
-    def _nodes(self, rows: int, span_ns: int) -> Table:
+    def _nodes(self, rows: int) -> Table:
         table = _table("NODE", "KIND", "IN/S", "OUT/S", "DROPPED")
         switch, wiring = self._engine.switch, self._engine.wiring
         for node in self._engine.nodes()[:rows]:
+            now_ns = self._engine.now_ns
             counters = [switch.interface_statistics(wiring.interfaces[name]) for name in node.interfaces]
             arrived = sum(counter["rx_packets"] for counter in counters)
             left = sum(counter["tx_packets"] for counter in counters)
-            in_rate, out_rate = self._rates("node", node.index, arrived, left, span_ns)
+            in_rate, out_rate = self._rates("node", node.index, (now_ns, arrived, left))
             dropped = sum(switch.node_drops(node.index).values())
             table.add_row(node.name, node.kind, f"{in_rate:,.0f}", f"{out_rate:,.0f}", count_text(dropped))
         return _with_rest(table, len(wiring.nodes) - rows)
 
-    def _rates(self, kind: str, number: int, first: int, second: int, span_ns: int) -> tuple[float, float]:
-        """Return how fast two counters grew since the last refresh, a second of emulated time."""
-        before_first, before_second = self._before.get((kind, number), (0, 0))
-        self._before[kind, number] = first, second
-        if span_ns <= 0:
-            return 0.0, 0.0
-        return (first - before_first) * 1e9 / span_ns, (second - before_second) * 1e9 / span_ns
+    def _begin_readings(self, now_ns: int) -> None:
+        """Forget readings that are more than a second old, but for the last of them."""
+        past = self._readings
+        while len(past) == RATE_REFRESHES or (len(past) > 1 and now_ns - past[1][0] >= RATE_NS):
+            past.popleft()
+        past.append((now_ns, {}))
+
+    def _rates(self, kind: str, number: int, reading: Reading) -> tuple[float, float]:
+        """Return how fast two counters grew, a second of emulated time."""
+        self._readings[-1][1][kind, number] = reading
+        before_ns, *before = self._readings[0][1].get((kind, number), reading)
+        now_ns, *counters = reading
+        span_ns = max(1, now_ns - before_ns)
+        first, second = (1e9 * (now - then) / span_ns for now, then in zip(counters, before, strict=True))
+        return first, second
 
 
 def start_line(engine: Engine) -> str:
@@ -250,11 +272,15 @@ def start_line(engine: Engine) -> str:
     return f"{engine.name}: {size}, {engine.mode} time, seed {engine.seed}"
 
 
+def _rate_text(octets: float) -> str:
+    return rate_text(8 * octets, RATE_DIGITS)
+
+
 def _table(first: str, *others: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(first, no_wrap=True)
     for header in others:
-        table.add_column(header, justify="left" if header == "DROPS" else "right", no_wrap=True)
+        table.add_column(header, justify="left" if header == "KIND" else "right", no_wrap=True)
     return table
 
 

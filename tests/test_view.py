@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from manystack import Engine, Topology
 from manystack.view import LiveView, PlainView, showing
@@ -49,9 +50,51 @@ def test_the_live_view_shows_clock_traffic_links_nodes_and_events() -> None:
     text = written(console)
     assert "pair  1.000s  virtual time  2 nodes, 1 link" in text
     assert "udp a → b, 8Mbit/s  1,001" in text
-    assert "8.337 Mbit/s" in text  # frames and all
-    assert "b     host" in text
+    assert "8.34 Mbit/s" in text  # frames and all
+    assert "NODE  KIND  IN/S" in text
+    assert "b     host " in text
     assert "link-down a.eth0 b.eth0" in text
+
+
+def rates(view: LiveView, console: Console, first_words: str) -> str:
+    """What follows the name in a row of what is shown now."""
+    lines = ["".join(part.text for part in line) for line in console.render_lines(view.render())]
+    (row,) = [line for line in lines if line.startswith(first_words)]
+    return " ".join(row.removeprefix(first_words).split())
+
+
+def test_rates_are_those_of_the_last_second() -> None:
+    document = network("virtual").dump()
+    document["traffic"] = [{"kind": "ping", "from": "a", "to": "b", "interval": "100ms"}]
+    console = screen()
+    with Engine(Topology.parse(document)) as emu:
+        view = LiveView(emu, console)
+        view.render()
+        shown = []
+        for _ in range(12):
+            emu.run("250ms")
+            shown.append(rates(view, console, "ping a → b, every 100ms").split()[4])
+        assert shown[3:] == ["10/s"] * 9  # ten in each second, though two or three between two refreshes
+        emu.run("1h")
+        assert rates(view, console, "ping a → b, every 100ms").split()[4] == "10/s"
+
+
+def test_a_link_shows_no_more_than_it_can_carry_however_long_drawing_takes() -> None:
+    class Slow(LiveView):
+        def _nodes(self, rows: int) -> Table:
+            emu.run("7ms")
+            return super()._nodes(rows)
+
+    document = network("virtual").dump()
+    document["links"][0] |= {"bandwidth": "5Mbit/s"}
+    console = screen()
+    with Engine(Topology.parse(document)) as emu:
+        view = Slow(emu, console)
+        view.render()
+        for _ in range(8):
+            emu.run("250ms")
+            shown = rates(view, console, "a.eth0 — b.eth0")
+        assert shown.startswith("5 Mbit/s ")
 
 
 def test_a_small_screen_shows_the_first_few() -> None:
