@@ -1,7 +1,7 @@
 # The engine: its tables of nodes, interfaces, pipes and flows, its clock, and the face that Python sees.
 #
-# This module alone is compiled; the rooms beside it are headers of inline functions, so that the whole path of a packet is one
-# compilation. All state hangs off a Switch, and no two of them meet.
+# This module alone is compiled; the rooms beside it are headers of inline functions, so that the whole path of a
+# packet is one compilation. All state hangs off a Switch, and no two of them meet.
 
 import math
 import os
@@ -121,7 +121,7 @@ cdef class Switch:
         if lost:
             print(f"manystack: {lost} packets were lost track of: please report this as a bug")
 
-    # Indices and calls -----------------------------------------------------------------------------------------------
+    # Indices and calls.
 
     cdef Worker *_open(self) except NULL:
         if self.worker is NULL:
@@ -172,7 +172,7 @@ cdef class Switch:
                     pass
             sem_destroy(&command.done)
 
-    # Building --------------------------------------------------------------------------------------------------------
+    # Building.
 
     def add_node(self, kind):
         self._open()
@@ -260,7 +260,7 @@ cdef class Switch:
         if self.thread is not None:
             raise RuntimeError(f"cannot {what} while the engine runs: build before start()")
 
-    # Live changes ----------------------------------------------------------------------------------------------------
+    # Live changes.
 
     def set_pipe(
         self, pipe, *, bandwidth_bps=0, overhead_bytes=0, delay_ns=0, double loss=0.0,
@@ -329,7 +329,7 @@ cdef class Switch:
         self._call(do_delete_route, &operation)
         return bool(operation.found)
 
-    # What is there ---------------------------------------------------------------------------------------------------
+    # What is there.
 
     def routes(self, node):
         cdef Operation operation
@@ -357,7 +357,7 @@ cdef class Switch:
         self._call(do_copy_macs, &operation)
         return take_macs(&operation, clock_now(&self.worker.clock))
 
-    # Flows -----------------------------------------------------------------------------------------------------------
+    # Flows.
 
     cdef Flow *_new_flow(
         self, Operation *operation, node_index, destination, start_ns, stop_ns
@@ -467,7 +467,7 @@ cdef class Switch:
         operation.flow = self._flow(flow)
         self._call(do_remove_flow, &operation)
 
-    # Frames by hand --------------------------------------------------------------------------------------------------
+    # Frames by hand.
 
     cdef Node *_port(self, index) except NULL:
         cdef Node *node = self._node(index)
@@ -501,7 +501,7 @@ cdef class Switch:
     def discard_frames(self, node, bint discard):
         self._port(node).discard_frames = discard
 
-    # Time ------------------------------------------------------------------------------------------------------------
+    # Time.
 
     @property
     def now_ns(self):
@@ -601,7 +601,7 @@ cdef class Switch:
             atomic_store32(&worker.posted_head, worker.posted_head + 1)
         return events
 
-    # Counters --------------------------------------------------------------------------------------------------------
+    # Counters.
 
     def statistics(self):
         cdef Operation operation

@@ -1,8 +1,9 @@
 # Switches and hubs: frames from port to port, by their addresses or to all.
 #
-# A switch learns which port a station is behind from the source of its frames and forgets it after 300 s (IEEE 802.1D, 7.9.2).
-# Frames for groups and for unknown stations go to all other ports; frames to the reserved group addresses 01:80:C2:00:00:00 to
-# 0F stay on their link (7.12.6). A frame passes by reference; further ports get views of the same bytes.
+# A switch learns which port a station is behind from the source of its frames and forgets it after 300 s (IEEE
+# 802.1D, 7.9.2). Frames for groups and for unknown stations go to all other ports; frames to the reserved group
+# addresses 01:80:C2:00:00:00 to 0F stay on their link (7.12.6). A frame passes by reference; further ports get views
+# of the same bytes.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free

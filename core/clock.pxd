@@ -1,4 +1,5 @@
-# The engine's one clock: real, dilated (one emulated second in `dilation` real ones), or virtual. Only this room reads the host's.
+# The engine's one clock: real, dilated (one emulated second in `dilation` real ones), or virtual. Only this room
+# reads the host's.
 
 from libc.stdint cimport int64_t
 

@@ -1,6 +1,6 @@
-# What Python may ask of a worker. Each operation runs on the worker's thread between two vectors (inline where there is none),
-# reads and writes one Operation, and never touches Python; its time is the worker's instant (see worker_enter()).
-# Lists come back as copies that the caller frees.
+# What Python may ask of a worker. Each operation runs on the worker's thread between two vectors (inline where there
+# is none), reads and writes one Operation, and never touches Python; its time is the worker's instant (see
+# worker_enter()). Lists come back as copies that the caller frees.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free

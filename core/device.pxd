@@ -1,8 +1,9 @@
 # Devices of the real world: what TAPs (tap.pxd) and network cards (nic.pxd) have in common.
 #
-# A frame is read into an MTU-sized buffer and, as far as it is longer, into a large spill buffer that is chained behind it, so that a
-# small frame never holds a large buffer. Super-frames come and go whole, with a virtio header before them (vnet.pxd); segments that follow
-# each other are joined on the way out. What a device does not take is the emulator's own loss, and counted as such.
+# A frame is read into an MTU-sized buffer and, as far as it is longer, into a large spill buffer that is chained
+# behind it, so that a small frame never holds a large buffer. Super-frames come and go whole, with a virtio header
+# before them (vnet.pxd); segments that follow each other are joined on the way out. What a device does not take is
+# the emulator's own loss, and counted as such.
 
 from libc.stdint cimport int64_t, uint32_t, uint8_t
 from libc.stddef cimport size_t

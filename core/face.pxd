@@ -1,4 +1,5 @@
-# What Python sees of the engine's structures: rows, dictionaries and names, made of the copies that an Operation brings.
+# What Python sees of the engine's structures: rows, dictionaries and names, made of the copies that an Operation
+# brings.
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t

@@ -1,8 +1,8 @@
 # Flows: what a node sends by itself (ping, UDP at a constant rate), and the measurement of what came of it.
 #
-# A flow is a timer of its node. Its packets carry their logical time of sending, so that delays are exact in every time mode. The
-# interval of a UDP flow is whole nanoseconds and a carried remainder, so its rate is exact. Delays are kept for quantiles up to a
-# million samples; after that every second one, and so on.
+# A flow is a timer of its node. Its packets carry their logical time of sending, so that delays are exact in every
+# time mode. The interval of a UDP flow is whole nanoseconds and a carried remainder, so its rate is exact. Delays are
+# kept for quantiles up to a million samples; after that every second one, and so on.
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memset

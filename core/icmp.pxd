@@ -1,8 +1,9 @@
 # ICMP (RFC 792): errors about packets that could not go on, and echo replies.
 #
-# An error is made by the rules of RFC 1812, section 4.3.2: never about another error, a later fragment, a group address or
-# a source that is not one host; as much of the packet as fits 576 bytes, by reference; sent from the address of the
-# interface that it leaves by; and no more than 1,000 a second of one node, with bursts of 100 (4.3.2.8).
+# An error is made by the rules of RFC 1812, section 4.3.2: never about another error, a later fragment, a group
+# address or a source that is not one host; as much of the packet as fits 576 bytes, by reference; sent from the
+# address of the interface that it leaves by; and no more than 1,000 a second of one node, with bursts of 100
+# (4.3.2.8).
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint8_t
 

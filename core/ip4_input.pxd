@@ -1,8 +1,8 @@
 # IPv4 into a node (RFC 791, RFC 1122, RFC 1812): the checks at the door, delivery, forwarding.
 #
-# ip4_input() is the whole path of one packet, in the order of RFC 1812, section 5.2. ip4_router_vector() is the same path for what
-# routers see most: a whole vector of good packets for known neighbours. Whatever is unusual about a packet leaves it to
-# ip4_input(), so that each rule stands once.
+# ip4_input() is the whole path of one packet, in the order of RFC 1812, section 5.2. ip4_router_vector() is the same
+# path for what routers see most: a whole vector of good packets for known neighbours. Whatever is unusual about a
+# packet leaves it to ip4_input(), so that each rule stands once.
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
@@ -125,7 +125,10 @@ cdef inline void udp_input(Worker *worker, Node *node, Packet *packet, uint32_t 
     if datagram < UDP_HEADER or datagram > length:
         drop(worker, node, packet, DROP_UDP_LENGTH)
         return
-    if load16(udp + 6) and not packet.checksum_state & CHECKSUM_UDP_PARTIAL and udp_checksum(packet, ETHER_HEADER + header_length, datagram) != 0xFFFF:
+    if (
+        load16(udp + 6) and not packet.checksum_state & CHECKSUM_UDP_PARTIAL
+        and udp_checksum(packet, ETHER_HEADER + header_length, datagram) != 0xFFFF
+    ):
         drop(worker, node, packet, DROP_UDP_CHECKSUM)
         return
     flow = flow_of_datagram(node, udp)

@@ -1,9 +1,10 @@
 # Neighbours: who on the link has an IPv4 address. ARP (RFC 826), with the rules for hosts of RFC 1122, section 2.3.2.
 #
-# An entry is an adjacency: the Ethernet header to send with, good until `usable_until_ns`. What waits for an answer is queued, the
-# latest 64 packets of each neighbour. Requests are repeated once a second, three times. A confirmed entry is asked again, unicast,
-# when it is used more than 60 s after it was confirmed, and stays usable while it is asked (RFC 1122, 2.3.2.1 (2)); three
-# requests without an answer remove it. A gratuitous announcement updates an entry and makes none.
+# An entry is an adjacency: the Ethernet header to send with, good until `usable_until_ns`. What waits for an answer
+# is queued, the latest 64 packets of each neighbour. Requests are repeated once a second, three times. A confirmed
+# entry is asked again, unicast, when it is used more than 60 s after it was confirmed, and stays usable while it is
+# asked (RFC 1122, 2.3.2.1 (2)); three requests without an answer remove it. A gratuitous announcement updates an
+# entry and makes none.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free

@@ -1,8 +1,9 @@
 # Network devices that are there already (a card, an end of a veth), bridged to a port by a packet socket (packet(7)).
 #
-# The socket is set up in Python: bound to the device, promiscuous, without copies of what leaves, with virtio headers. It is read and
-# written many frames a call. The kernel takes VLAN tags off and tells them apart (PACKET_AUXDATA); they are put back here, so that a frame
-# looks as it did on the wire. On the way out tags just stand in the frame.
+# The socket is set up in Python: bound to the device, promiscuous, without copies of what leaves, with virtio
+# headers. It is read and written many frames a call. The kernel takes VLAN tags off and tells them apart
+# (PACKET_AUXDATA); they are put back here, so that a frame looks as it did on the wire. On the way out tags just
+# stand in the frame.
 
 from libc.errno cimport EAGAIN, EINTR, EINVAL, ENETDOWN, ENOBUFS, ENODEV, ENOMEM, ENXIO, errno
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t

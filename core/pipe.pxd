@@ -1,14 +1,15 @@
 # One direction of a link: queue, transmitter, wire, delay line.
 #
-# The transmitter takes the next packet at start = max(logical arrival, last departure);
-# departure = start + bits / bandwidth; arrival = departure + delay. The departure is exact: whole nanoseconds and a
-# carried remainder in 1/bandwidth nanoseconds. `bits` are those of the Ethernet frame without preamble, gap and checksum,
-# plus the overhead. The queue is what has not started service; it drops at the tail. A lost packet is lost on the wire, after the
-# transmitter, so it has used its bandwidth. Order holds: an arrival never comes before the one in front of it.
+# The transmitter takes the next packet at start = max(logical arrival, last departure); departure = start + bits /
+# bandwidth; arrival = departure + delay. The departure is exact: whole nanoseconds and a carried remainder in
+# 1/bandwidth nanoseconds. `bits` are those of the Ethernet frame without preamble, gap and checksum, plus the
+# overhead. The queue is what has not started service; it drops at the tail. A lost packet is lost on the wire, after
+# the transmitter, so it has used its bandwidth. Order holds: an arrival never comes before the one in front of it.
 #
-# With a drop-tail FIFO all of this is known when a packet comes in, so it is computed there: the delay line is one ring of
-# (packet, arrival), and only its head is an event of the receiving node. A change of bandwidth or delay computes what has not
-# started service again. On a change of bandwidth the carried remainder is rounded up to a whole nanosecond.
+# With a drop-tail FIFO all of this is known when a packet comes in, so it is computed there: the delay line is one
+# ring of (packet, arrival), and only its head is an event of the receiving node. A change of bandwidth or delay
+# computes what has not started service again. On a change of bandwidth the carried remainder is rounded up to a whole
+# nanosecond.
 
 from libc.stdint cimport UINT64_MAX, int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free

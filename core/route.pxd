@@ -1,8 +1,8 @@
 # A node's route table (FIB): longest prefix match over IPv4.
 #
-# A handful of routes is a sorted array, longest prefixes first, that is read in order. Above that, a trie takes one byte of
-# the address a step; an entry is 0, an index into the array plus one, or the number of the next block with the top bit set.
-# The trie is made anew at the first look-up after a change, so that a thousand changes cost one.
+# A handful of routes is a sorted array, longest prefixes first, that is read in order. Above that, a trie takes one
+# byte of the address a step; an entry is 0, an index into the array plus one, or the number of the next block with
+# the top bit set. The trie is made anew at the first look-up after a change, so that a thousand changes cost one.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t

@@ -1,4 +1,5 @@
-# The engine's flat tables: a new node, interface and pipe, and the end of them all. Entries never move and are never removed.
+# The engine's flat tables: a new node, interface and pipe, and the end of them all. Entries never move and are never
+# removed.
 
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free

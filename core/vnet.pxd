@@ -1,5 +1,6 @@
-# What a kernel says of a frame beside its bytes: the virtio header (virtio 1.2, section 5.1.6; Linux, include/uapi/linux/virtio_net.h)
-# in front of each frame of a TAP opened with IFF_VNET_HDR, and the joining of segments on the way out.
+# What a kernel says of a frame beside its bytes: the virtio header (virtio 1.2, section 5.1.6; Linux,
+# include/uapi/linux/virtio_net.h) in front of each frame of a TAP opened with IFF_VNET_HDR, and the joining of
+# segments on the way out.
 #
 # A header is believed only as far as the frame bears it out; lengths are derived from the frame, not from `hdr_len`.
 

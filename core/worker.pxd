@@ -1,8 +1,8 @@
 # The worker: turns of nodes in the order of their events, and the loop that keeps to the host's clock.
 #
-# A node's turn takes what it may handle now, in the order (time, round, ingress port, sequence), in vectors. Where every pipe that leads
-# to it takes time, nothing unknown can arrive within the least of those times, so it runs ahead by that much. The two ends of a UDP
-# flow know of each other without a packet between them, so they keep in step.
+# A node's turn takes what it may handle now, in the order (time, round, ingress port, sequence), in vectors. Where
+# every pipe that leads to it takes time, nothing unknown can arrive within the least of those times, so it runs ahead
+# by that much. The two ends of a UDP flow know of each other without a packet between them, so they keep in step.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
