@@ -176,6 +176,7 @@ PARTS: list[type[BaseModel]] = [
     schema.Header,
     schema.WrittenStack,
     schema.WrittenTap,
+    schema.WrittenNic,
     schema.WrittenLink,
     schema.WrittenPing,
     schema.WrittenUdp,

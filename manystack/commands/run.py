@@ -47,7 +47,7 @@ def main(
     """Run the network in the file TOPOLOGY and print a summary at its end.
 
     It ends after --duration; or on Ctrl-C, SIGTERM or `emu stop`; or, in virtual time, when nothing is
-    left to do; or, in real time without a tap, when its traffic is done. All of these are exit code 0.
+    left to do; or, in real time without tap or nic, when its traffic is done. All of these are exit code 0.
     """
     if workers > 1:
         not_in_this_version("--workers above 1")
