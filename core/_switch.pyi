@@ -179,13 +179,13 @@ class Switch:
     def event_fd(self) -> int:
         """An eventfd that is readable once something was posted.
 
-        The engine never resets it: who waits for it reads it, and takes the events after that, so that none is
-        posted unnoticed in between.
+        The engine never resets it: who waits for it reads it, and takes the events after that, so that none
+        is posted unnoticed in between.
         """
     def take_events(self) -> list[tuple[int, int, int]]:
         """Return (time, kind, index) of what was posted since the last call, in the order in which it was.
 
-        Where nodes have run ahead of each other, that need not be the order of time. At most 8,192 events wait.
+        Where nodes have run ahead of each other, that need not be the order of time. At most 8,192 wait.
         """
 
     # Counters.
