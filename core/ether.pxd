@@ -33,6 +33,13 @@ cdef inline void ether_write(uint8_t *p, uint64_t destination, uint64_t source, 
     put16(p + 12, ether_type)
 
 
+cdef inline void interface_count(Interface *interface, uint64_t packets, uint64_t bytes) noexcept nogil:
+    """Count what a vector has sent; the interface is NULL where it has sent nothing."""
+    if interface is not NULL:
+        interface.tx_packets += packets
+        interface.tx_bytes += bytes
+
+
 cdef inline void interface_send(Worker *worker, Interface *interface, Packet *packet, int64_t time_ns) noexcept nogil:
     """Send a whole frame out of an interface; the caller's claim goes with it."""
     if is_unlikely(interface.output is NULL):

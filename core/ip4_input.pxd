@@ -6,7 +6,7 @@
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
-from .ether cimport ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_GROUP_BIT, VLAN_TAG, interface_send, mac_load
+from .ether cimport ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_GROUP_BIT, VLAN_TAG, interface_count, mac_load
 from .flow cimport (
     UDP_HEADER, UDP_STAMP, flow_datagram, flow_echo_reply, flow_icmp_error, flow_of_datagram, udp_checksum,
 )
@@ -32,6 +32,7 @@ from .layout cimport (
 )
 from .neighbor cimport arp_input, header_write, interface_has, interface_reaches, neighbor_find
 from .packet cimport checksum_add, packet_checksum, packet_contiguous, packet_own_header, packet_release, packet_trim
+from .pipe cimport pipe_send
 from .platform cimport get16, get32, is_likely, is_unlikely, load16, load32, prefetch, store16
 from .route cimport route_lookup, route_set
 from .schedule cimport count_drop, drop
@@ -383,8 +384,11 @@ cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet 
     """A vector of frames at a router's interface, in order."""
     cdef Node *node = interface.node
     cdef Neighbor *neighbor = NULL
+    cdef Interface *output = NULL
     cdef uint32_t last_destination = 0
     cdef uint32_t destination, total_length, i
+    cdef uint64_t packets = 0
+    cdef uint64_t bytes = 0
     cdef Packet *packet
     cdef uint8_t *frame
     cdef uint8_t *ip
@@ -416,6 +420,7 @@ cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet 
             and total_length <= interface.mtu
             and total_length <= neighbor.interface.mtu
             and neighbor.interface != interface
+            and neighbor.interface.output is not NULL
             and packet.parent is NULL
             and packet.references == 1
             and is_one_host(get32(ip + 12))
@@ -424,7 +429,14 @@ cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet 
             packet.checksum_state |= CHECKSUM_IP_VALID
             ip4_decrement_ttl(ip)
             header_write(frame, neighbor)
-            interface_send(worker, neighbor.interface, packet, packet.time_ns)
+            if neighbor.interface != output:
+                interface_count(output, packets, bytes)
+                output = neighbor.interface
+                packets = bytes = 0
+            packets += 1
+            bytes += packet.total_length
+            pipe_send(worker, output.output, packet, packet.time_ns)
         else:
             ether_input(worker, interface, packet)
             neighbor = NULL  # what it did may have changed neighbours or routes
+    interface_count(output, packets, bytes)
