@@ -16,7 +16,7 @@ from lab import TYPE_IP4, TYPE_IP6, checksum, mac
 TCP, UDP = 6, 17
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = 1, 2, 4, 8, 16, 32, 64, 128
 NEEDS_CHECKSUM = 1
-GSO_NONE, GSO_TCP4, GSO_UDP_FRAGMENTS, GSO_TCP6, GSO_UDP = 0, 1, 3, 4, 5
+GSO_NONE, GSO_TCP4, GSO_UDP_FRAGMENTS, GSO_TCP6, GSO_UDP, GSO_ECN = 0, 1, 3, 4, 5, 0x80
 VNET_HEADER = struct.Struct("<BBHHHHH")
 PLAIN = bytes(VNET_HEADER.size)
 HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION = 0, 43, 44, 60
@@ -24,7 +24,7 @@ HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION = 0, 43, 44, 60
 
 @cache
 def pseudo_random(seed: int) -> bytes:
-    return random.Random(seed).randbytes(1 << 16)
+    return random.Random(seed).randbytes(1 << 17)
 
 
 @dataclass(frozen=True)
@@ -207,6 +207,7 @@ class Stream:
 def cut(header: bytes, frame: bytes) -> list[bytes]:
     """The frames that a network card would put on the wire, checksums done."""
     flags, gso, _, segment_size, start, place, _ = VNET_HEADER.unpack(header)
+    gso &= ~GSO_ECN
     if not flags & NEEDS_CHECKSUM:
         assert gso == GSO_NONE
         return [frame]
