@@ -238,13 +238,13 @@ cdef class Switch:
         pipe = link_new(&self.tables, a, b, seed_ab, seed_ba)
         return pipe.index, pipe.reverse.index
 
-    def attach_tap(self, node, int fd):
-        self._attach(node, KIND_TAP, fd)
+    def attach_tap(self, node, int fd, *, takes_udp=True):
+        self._attach(node, KIND_TAP, fd, takes_udp)
 
-    def attach_nic(self, node, int fd):
-        self._attach(node, KIND_NIC, fd)
+    def attach_nic(self, node, int fd, *, takes_udp=True):
+        self._attach(node, KIND_NIC, fd, takes_udp)
 
-    def _attach(self, node_index, kind, int fd):
+    def _attach(self, node_index, kind, int fd, bint takes_udp):
         cdef Node *node = self._node(node_index)
         name = "TAP" if kind == KIND_TAP else "NIC"
         self._must_not_run(f"attach a {name} device")
@@ -255,6 +255,7 @@ cdef class Switch:
         if watch_fd(self.worker.epoll_fd, fd, node_index) != 0:
             raise OSError(f"the descriptor of the {name} device cannot be waited for")
         node.device_fd = fd
+        node.takes_udp = takes_udp
 
     def _must_not_run(self, what):
         if self.thread is not None:

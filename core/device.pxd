@@ -79,11 +79,11 @@ cdef inline Packet *frame_join(Worker *worker, Node *node, Packet **vector, uint
     """The frame at `place` of a vector, and joined with it those that follow and are its next segments; `place` moves behind them."""
     cdef uint32_t i = place[0] + 1
     cdef Join join
-    join_begin(&join, vector[i - 1])
+    join_begin(&join, vector[i - 1], node.takes_udp)
     while i < count and join_fits(&join, vector[i]):
         if not join_append(&worker.pool, &join, vector[i]):
             count_drop(node, DROP_POOL_EMPTY)
-            join_begin(&join, vector[i])
+            join_begin(&join, vector[i], node.takes_udp)
         i += 1
     join_finish(&join)
     place[0] = i

@@ -350,6 +350,7 @@ cdef struct Node:
     uint8_t discard_frames
     uint8_t wake_kept              # while the worker's events are cleared: its place has been seen
     uint8_t device_gone
+    uint8_t takes_udp              # the device's kernel cuts UDP super-frames (Linux 6.2)
 
 cdef struct Posted:
     int64_t time_ns

@@ -9,7 +9,7 @@ from .device cimport (
     FRAME_PARTS, device_lost, frame_enter, frame_join, frame_left, frame_parts, frame_refused, frame_understand,
     iovec, reading_prepare, reading_take,
 )
-from .layout cimport DROP_POOL_EMPTY, Interface, Node, Packet, Worker
+from .layout cimport DROP_POOL_EMPTY, DROP_VNET_HEADER, Interface, Node, Packet, Worker
 from .platform cimport is_unlikely
 from .schedule cimport count_drop
 from .vnet cimport VNET_HEADER
@@ -33,11 +33,15 @@ cdef inline void tap_read(Worker *worker, Node *node, int64_t time_ns) noexcept 
         if is_unlikely(not reading_prepare(worker, &worker.readings[0], header, VNET_HEADER, parts)):
             count_drop(node, DROP_POOL_EMPTY)
             return
-        length = readv(node.device_fd, parts, 3) - VNET_HEADER
+        length = readv(node.device_fd, parts, 3)
         if length <= 0:
-            if length + VNET_HEADER < 0 and errno != EAGAIN and errno != EINTR:
+            if length == 0 or (errno != EAGAIN and errno != EINTR):
                 device_lost(worker, node, time_ns)
             return
+        length -= VNET_HEADER
+        if is_unlikely(length <= 0):
+            count_drop(node, DROP_VNET_HEADER)
+            continue
         packet = reading_take(&worker.readings[0], <uint32_t>length, time_ns)
         if frame_understand(worker, node, packet, header):
             frame_enter(worker, node, packet)

@@ -158,13 +158,13 @@ cdef inline uint32_t join_header_length(Packet *packet) noexcept nogil:
     return length
 
 
-cdef inline void join_begin(Join *join, Packet *packet) noexcept nogil:
+cdef inline void join_begin(Join *join, Packet *packet, bint takes_udp) noexcept nogil:
     join.packet = packet
     join.header_length = join_header_length(packet)
     join.payload = packet.total_length - join.header_length
     join.total_length = packet.total_length
     join.parts = 1
-    join.closed = join.header_length == 0
+    join.closed = join.header_length == 0 or (packet.checksum_state & CHECKSUM_UDP_PARTIAL and not takes_udp)
     if not join.closed and packet.checksum_state & CHECKSUM_TCP_PARTIAL:
         join.closed = (packet.data[packet.transport_offset + TCP_FLAGS] & (TCP_PSH | TCP_FIN)) != 0
 

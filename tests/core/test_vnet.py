@@ -449,9 +449,9 @@ def carried(messages: Sequence[bytes], **office: Any) -> list[list[bytes]]:
         frames = len(cut_all(messages))
         received = [device.receive(frames) for device in place.devices[1:]]
         statistics = place.switch.statistics()
-        assert statistics["tap_read_packets"] == frames
-        assert statistics["tap_write_packets"] == frames * len(received)
-        assert statistics["tap_write_drop_packets"] == 0
+        assert statistics["device_read_packets"] == frames
+        assert statistics["device_write_packets"] == frames * len(received)
+        assert statistics["device_write_drop_packets"] == 0
     return received
 
 
@@ -623,11 +623,11 @@ def test_a_device_that_vanishes_takes_its_link_down_and_nothing_else() -> None:
         switch = office.switch
         switch.start()
         office.devices[0].host.close()
-        assert office.wait_for(core.TAP_GONE)[2] == office.nodes[0]
+        assert office.wait_for(core.DEVICE_GONE)[2] == office.nodes[0]
         office.devices[1].send([joined_message(TCP4)])
         assert office.devices[2].receive(5) == [joined_message(TCP4)]
         toward = switch.pipe_statistics(office.pipes[0] + 1)
         assert (toward["sent_packets"], toward["down_drop_packets"]) == (5, 5)
-        assert switch.statistics()["tap_write_drop_packets"] == 0
+        assert switch.statistics()["device_write_drop_packets"] == 0
         with contextlib.suppress(BlockingIOError):
-            assert all(kind != core.TAP_GONE for _, kind, _ in switch.take_events())
+            assert all(kind != core.DEVICE_GONE for _, kind, _ in switch.take_events())
