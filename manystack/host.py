@@ -76,7 +76,7 @@ class HostTap:
     """An open TAP device.
 
     `fd` gives and takes one Ethernet frame a call, a 12-byte virtio header before it, and does not block.
-    `offloads` names what the host leaves to the engine.
+    `offloads` names what the host leaves to the engine, `missing_offloads` what this kernel knows nothing of.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class HostTap:
         self.device = device
         self.fd = fd
         self.offloads = offloads
+        self.missing_offloads = tuple(name for name in _OFFLOADS[max(_OFFLOADS)] if name not in offloads)
         self._statistics = statistics
         self._request = _STATS_REQUEST.pack(
             _STATS_REQUEST.size, _RTM_GETSTATS, _NLM_F_REQUEST, 0, 0, socket.AF_UNSPEC, 0, index, 1

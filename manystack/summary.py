@@ -73,6 +73,8 @@ class Summary:
     nodes: tuple[NodeSummary, ...]
     engine: "EngineStatistics"
     own_loss_packets: dict[str, int]
+    missing_offloads: tuple[str, ...] = ()
+    """What the kernel cannot leave to the engine, so that taps cost more time."""
 
     @property
     def reproducible(self) -> bool:
@@ -101,6 +103,9 @@ def summarize(engine: "Engine") -> Summary:
         nodes=tuple(_node_summaries(engine)),
         engine=statistics,
         own_loss_packets=own_losses(engine, statistics),
+        missing_offloads=next(
+            (tap.missing_offloads for tap in engine.taps.values()), ()
+        ),  # one kernel: alike
     )
 
 
@@ -160,6 +165,9 @@ def summary_lines(summary: Summary, ended: str | None = None) -> list[str]:
         if part:
             lines += ["", *part]
     lines += ["", own_loss_line(summary)]
+    if summary.missing_offloads:
+        missing = ", ".join(summary.missing_offloads)
+        lines.append(f"This kernel lacks offloads, so that taps cost more time: {missing}.")
     return lines
 
 
