@@ -367,7 +367,7 @@ class Engine:
             tap = open_tap(node.device, node.namespace, node.addresses, node.routes, node.mtu, runtime)
             self.taps[name] = self._cleanup.enter_context(closing(tap))
         for name, tap in self.taps.items():
-            self.switch.attach_tap(self.wiring.nodes[name], tap.fd)
+            self.switch.attach_tap(self.wiring.nodes[name], tap.fd, takes_udp="uso4" in tap.offloads)
 
     def _serve(self, runtime: Runtime) -> None:
         # Imported here: networks without a name need no ZeroMQ.
