@@ -452,6 +452,9 @@ class Engine:
         only = self.wiring.interfaces_of.get(name)
         if only is not None and len(only) == 1:
             return f"{name}.{only[0]}"
+        if only:
+            names = ", ".join(f"{name}.{interface}" for interface in only)
+            raise UsageError(f"{name} has more than one interface: name one of {names}")
         raise UsageError(f"no interface {name!r} in {self.name}{_similar(name, self.wiring.interfaces)}")
 
     def _require_open(self) -> None:

@@ -17,7 +17,7 @@ from manystack.results import (
     TracerouteResult,
     mac_text,
 )
-from manystack.topology import PipeParameters, pipe_parameters_from_text
+from manystack.topology import PipeParameters, PlacedError, TopologyError, pipe_parameters_from_text
 from manystack.topology.checks import fragmented
 from manystack.topology.model import ipv4_address, ipv4_prefix
 from manystack.wiring import WITH_STACK, LinkState, set_pipe
@@ -239,6 +239,7 @@ class LinkHandle:
 
     def set(
         self,
+        /,
         *,
         forward: Mapping[str, str | float] | None = None,
         reverse: Mapping[str, str | float] | None = None,
@@ -252,11 +253,19 @@ class LinkHandle:
         for place, own, current in zip(
             ("forward", "reverse"), (forward, reverse), self.parameters, strict=True
         ):
-            texts = {key: str(value) for key, value in (both | dict(own or {})).items()}
+            own = own or {}
+            texts = {key: str(value) for key, value in (both | dict(own)).items()}
             try:
                 wanted.append(pipe_parameters_from_text(texts, current) if texts else current)
-            except ValueError as error:
-                raise UsageError(f"{place}: {error}") from None
+            except TopologyError as error:
+                raise TopologyError(
+                    [
+                        PlacedError(f"{place}.{mistake.place}", mistake.message)
+                        if mistake.place in own
+                        else mistake
+                        for mistake in error.errors
+                    ]
+                ) from None
         if self._swapped:
             wanted.reverse()
         for pipe, parameters in zip(self._state.pipes, wanted, strict=True):

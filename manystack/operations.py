@@ -232,6 +232,9 @@ async def link_set(
 ) -> Any:
     """Change a link's parameters from the next packet on."""
     link = call.engine.link(a, b)
+    for direction in ("forward", "reverse"):
+        if direction in both:
+            raise UsageError(f"{direction}: name what to change, for example {direction}.delay=20ms")
     link.set(forward=forward, reverse=reverse, **both)
     return _link(link)
 

@@ -286,6 +286,7 @@ def test_a_name_that_is_taken_is_refused_before_anything_starts(topology: Path) 
         (["--duration", "10"], "--duration"),
         (["--time", "fast"], "real, virtual"),
         (["--seed", "-1"], "--seed"),
+        (["--seed", str(2**64)], "--seed"),
         (["--colour"], "--colour"),
     ],
 )
@@ -328,6 +329,13 @@ def test_what_a_network_refuses_comes_back_with_its_exit_code(topology: Path) ->
             (["show", "routes", "h7"], "no node 'h7'"),
             (["link", "set", "h1", "r1.eth0", "delay=5"], "delay"),
             (["link", "set", "h1", "r1.eth0", "delay"], "KEY=VALUE"),
+            (["link", "set", "h1", "r1.eth0", "self=1"], "unknown key 'self'"),
+            (["link", "set", "h1", "r1.eth0", "forward=1"], "for example forward.delay=20ms"),
+            (["link", "set", "h1", "r1.eth0", "reverse.dealy=1"], "reverse.dealy: unknown key 'dealy'"),
+            (
+                ["link", "set", "h1", "r1", "delay=1ms"],
+                "r1 has more than one interface: name one of r1.eth0",
+            ),
             (["route", "add", "h1", "10.0.0.0/8", "over", "10.0.0.1"], "via ADDRESS"),
             (["route", "del", "h1", "10.77.0.0/16"], "no route"),
             (["ping", "h1", "10.0.0.300"], "neither an IPv4 address nor a node"),

@@ -78,7 +78,7 @@ def route() -> None:
 def add(node: str, prefix: str, via: tuple[str, ...], name: str | None, as_json: bool) -> None:
     """Add the route to PREFIX (default: all), or replace it. Without a gateway: unreachable."""
     if via and (len(via) != 2 or via[0] != "via"):
-        raise UsageError(f"{' '.join(via)!r} is not `via ADDRESS`")
+        raise UsageError(f"{' '.join(via)!r} is not `via ADDRESS`: write for example via 10.0.0.1")
     with Client(find(name)) as client:
         client.call("route_add", node=node, prefix=prefix, via=via[1] if via else None)
         if as_json:

@@ -46,6 +46,8 @@ def ps(name: str | None, as_json: bool) -> None:
     ]
     if rows:
         echo_lines(table(["NAME", "PID", "TIME", "CLOCK", "NODES", "LINKS"], rows))
+    else:
+        click.echo("no network is running", err=True)
 
 
 @click.command()

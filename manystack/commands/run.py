@@ -24,7 +24,7 @@ from manystack.view import LiveView, PlainView, View, showing
     "--time", metavar="real|virtual|xN", help="Instead of the topology's; xN: one second in N real ones."
 )
 @click.option("--duration", metavar="TIME", help="End after this much emulated time: 500ms, 10s, 1h.")
-@click.option("--seed", type=click.IntRange(0), help="Instead of the topology's.")
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Instead of the topology's.")
 @click.option("--name", help="What other commands call this network; default: the topology's name.")
 @click.option("--workers", type=click.IntRange(1), default=1, hidden=True)
 @click.option("--events", hidden=True)

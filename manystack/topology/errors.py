@@ -78,6 +78,8 @@ def below(place: str, step: str | int) -> str:
 
 def short(value: object) -> str:
     """Return a value as a message shows it: not longer than a line bears, whatever a document holds there."""
+    if value is None:
+        return "nothing"
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
     text = repr(value[:60]) if isinstance(value, str | bytes) else str(value)[:60]

@@ -47,7 +47,8 @@ class _Flawed(dict[str, Any]):
 def format_of(path: Path) -> str:
     """Return "msgpack", "yaml" or "json" by a file's suffix; raises TopologyError for any other."""
     if path.suffix.lower() not in FORMATS:
-        raise _failure(f"unknown format {path.suffix!r}: a topology's name ends in {', '.join(FORMATS)}")
+        form = f"unknown format {path.suffix!r}" if path.suffix else "no suffix that tells the format"
+        raise _failure(f"{form}: a topology's name ends in {', '.join(FORMATS)}")
     return FORMATS[path.suffix.lower()]
 
 
@@ -66,6 +67,8 @@ def decode(data: bytes, form: str, problems: Problems) -> object:
     """Return the document in `data`; the format is "msgpack", "yaml" or "json"."""
     if len(data) > MAX_FILE_BYTES:
         raise _failure(f"too large: a topology is at most {MAX_FILE_BYTES >> 20} MiB")
+    if not data:
+        raise _failure("the file is empty: a topology has at least manystack: 1 and nodes")
     document = _DECODERS[form](data)
     for place, flaw in _flaws(document, ""):
         problems.add(place, flaw)
@@ -298,6 +301,8 @@ def _decode_yaml(data: bytes) -> object:
         mark = error.problem_mark or error.context_mark
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise _failure(f"not YAML{where}: {error.problem or error.context}") from None
+    except yaml.reader.ReaderError as error:
+        raise _failure(f"not text at byte {error.position}: {error.reason}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise _failure(f"not YAML: {str(error).splitlines()[0]}") from None
 

@@ -155,7 +155,8 @@ class TimeMode(Part):
             case str() if re.fullmatch("x[1-9][0-9]{0,6}", text) and int(text[1:]) <= 1_000_000:
                 return cls(kind="dilated", factor=int(text[1:]))
         raise ValueError(
-            f"{short(text)} is no time mode: write real, virtual, or x10 (one emulated second in 10 real)"
+            f"{short(text)} is no time mode: write real, virtual, or x10 (one emulated second in 10 real, "
+            "up to x1000000)"
         )
 
     def __str__(self) -> str:

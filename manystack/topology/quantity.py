@@ -88,7 +88,7 @@ _BANDWIDTH = _Quantity(
     "a bandwidth",
     {"bit/s": 1, "kbit/s": 10**3, "Mbit/s": 10**6, "Gbit/s": 10**9, "Tbit/s": 10**12},
     "Mbit/s",
-    10**15,
+    10**12,
 )
 _SIZE = _Quantity("a size", {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}, "B", 2**50)
 
@@ -99,7 +99,7 @@ def parse_duration(value: object) -> int:
 
 
 def parse_bandwidth(value: object) -> int:
-    """Return bits a second, 1 to 10^15, for a text such as "100Mbit/s"; 0, no limit, for "unlimited"."""
+    """Return bits a second, 1 to 10^12, for a text such as "100Mbit/s"; 0, no limit, for "unlimited"."""
     if value == UNLIMITED:
         return 0
     bandwidth_bps = _BANDWIDTH.parse(value)

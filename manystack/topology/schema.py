@@ -33,6 +33,8 @@ NODE_NAME: Final = re.compile("[A-Za-z0-9_-]+")
 INTERFACE_NAME: Final = re.compile("[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 # What waits where a bandwidth is given and no queue: enough for most, and a flood does not eat the memory.
 DEFAULT_QUEUE_PACKETS: Final = 1000
+# Of a pipe, or between two packets of a flow.
+LONGEST_DELAY_NS: Final = 10**15
 
 LATER_DISCIPLINES: Final = ("drophead", "wfq", "drr", "red", "codel", "pie", "fq_codel", "fq_pie")
 
@@ -92,8 +94,22 @@ def _overhead(value: object) -> int:
     return overhead_bytes
 
 
+def _bandwidth(value: object) -> int:
+    bandwidth_bps = parse_bandwidth(value)
+    if 0 < bandwidth_bps < 100:
+        raise ValueError(f"{value} is too slow: a link has at least 100bit/s")
+    return bandwidth_bps
+
+
+def _delay(value: object) -> int:
+    delay_ns = parse_duration(value)
+    if delay_ns > LONGEST_DELAY_NS:
+        raise ValueError(f"{value} is too long: at most {LONGEST_DELAY_NS // 10**9}s")
+    return delay_ns
+
+
 def _interval(value: object) -> int:
-    interval_ns = parse_duration(value)
+    interval_ns = _delay(value)
     if interval_ns == 0:
         raise ValueError(f"{value} is too short: at least 1ns")
     return interval_ns
@@ -117,7 +133,7 @@ def _queue(value: object) -> object:
 
 
 Later = Annotated[None, BeforeValidator(_later)]
-Bandwidth = Annotated[int, BeforeValidator(parse_bandwidth)]
+Bandwidth = Annotated[int, BeforeValidator(_bandwidth)]
 Duration = Annotated[int, BeforeValidator(parse_duration)]
 Ratio = Annotated[float, BeforeValidator(parse_ratio)]
 Size = Annotated[int, BeforeValidator(parse_size)]
@@ -196,7 +212,7 @@ class WrittenPipe(Part):
     parts: ClassVar[dict[str, type[BaseModel]]] = {"queue": _Queue}
     bandwidth: Bandwidth = 0
     overhead: Annotated[int, BeforeValidator(_overhead)] = 0
-    delay: Duration = 0
+    delay: Annotated[int, BeforeValidator(_delay)] = 0
     loss: Ratio = 0.0
     queue: Annotated[_Queue, BeforeValidator(_queue)] = _Queue()
     ber: Later = None

@@ -103,7 +103,7 @@ def test_keys_are_text() -> None:
         ("yaml", b"a: !!python/object:os.system {}", "tag"),
         ("yaml", b"a: &x [*x]", "is not there yet"),
         ("yaml", b"a: *nobody", "is not there yet"),
-        ("yaml", b"a: \xff\xfe", "not YAML"),
+        ("yaml", b"a: \xff\xfe", "not text at byte 3"),
         ("yaml", b"[" * 65536, "not YAML"),
         ("yaml", b"[" * 40 + b"]" * 40, "nested too deeply"),
         ("yaml", b"- " * 65536, "nested too deeply"),
@@ -112,7 +112,7 @@ def test_keys_are_text() -> None:
         ("json", b"[" * 65536, "nested too deeply"),
         ("json", b"[" * 900 + b"]" * 900, "nested too deeply"),
         ("json", b"9" * 10000, "not JSON"),
-        ("msgpack", b"", "ends too early"),
+        *((form, b"", "the file is empty") for form in ("yaml", "json", "msgpack")),
         ("msgpack", b"\x82\xa1a\x01", "ends too early, after 4 bytes"),
         ("msgpack", b"\x80\x80", "1 bytes follow"),
         ("msgpack", b"\xc1", "not msgpack at byte"),
@@ -205,7 +205,7 @@ def test_damaged_msgpack_is_a_topology_error(data: st.DataObject) -> None:
         assert str(error)
 
 
-@pytest.mark.parametrize("length", range(0, 400, 7))
+@pytest.mark.parametrize("length", range(1, 400, 7))
 def test_truncated_msgpack(length: int) -> None:
     good = msgpack.packb(json.loads((Path(__file__).parent / "office.json").read_text()))
     assert "ends too early" in refused(good[:length], "msgpack")

@@ -91,7 +91,7 @@ def test_queues(text: str, limit: tuple[int | None, int | None]) -> None:
         (parse_duration, "5sec", "unknown unit"),
         (parse_duration, "0.1ns", "whole number of ns"),
         (parse_duration, "1000000h", "1000000h is too large: at most 1000000000s"),
-        (parse_bandwidth, "2000Tbit/s", "at most 1000Tbit/s"),
+        (parse_bandwidth, "2Tbit/s", "2Tbit/s is too large: at most 1Tbit/s"),
         (parse_duration, "soon", "such as 10ms"),
         (parse_duration, None, "such as 10ms"),
         (parse_duration, True, "such as 10ms"),
@@ -127,7 +127,7 @@ def test_durations_are_written_exactly(duration_ns: int) -> None:
     assert parse_duration(format_duration(duration_ns)) == duration_ns
 
 
-@given(st.integers(0, 10**15))
+@given(st.integers(0, 10**12))
 def test_bandwidths_are_written_exactly(bandwidth_bps: int) -> None:
     assert parse_bandwidth(format_bandwidth(bandwidth_bps)) == bandwidth_bps
 
