@@ -424,6 +424,7 @@ cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet 
             and packet.segment_size == 0
             and packet.parent is NULL
             and packet.references == 1
+            and packet.segment_size == 0
             and is_one_host(get32(ip + 12))
             and (packet.checksum_state & CHECKSUM_IP_VALID or checksum_good(ip))
         ):

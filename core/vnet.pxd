@@ -24,6 +24,7 @@ cdef enum:
     VLAN = 0x8100
     SERVICE_VLAN = 0x88A8
     VLAN_LENGTH = 4
+    VLANS = 2                      # tags that a frame has at most (IEEE 802.1ad)
     IP4 = 0x0800
     IP6 = 0x86DD
     IP6_HOP_BY_HOP = 0
@@ -64,8 +65,8 @@ cdef inline bint vnet_parse(Pool *pool, Packet *packet, const uint8_t *header) n
     if start + place + 2 > packet.length or start < ETHER + IP4_HEADER:
         return False
     ether_type = get16(packet.data + 12)
-    if ether_type == VLAN or ether_type == SERVICE_VLAN:
-        ether_type = get16(packet.data + ETHER + 2)
+    while (ether_type == VLAN or ether_type == SERVICE_VLAN) and network < ETHER + VLANS * VLAN_LENGTH:
+        ether_type = get16(packet.data + network + 2)
         network += VLAN_LENGTH
     ip = packet.data + network
     transport = packet.data + start
