@@ -384,3 +384,8 @@ def test_help_names_every_verb() -> None:
         "route",
     ):
         assert f"  {verb} " in output
+
+
+def test_looking_at_a_network_does_not_wait_for_what_only_topologies_need() -> None:
+    code = "import sys, manystack.commands.show; sys.exit('networkx' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
