@@ -275,7 +275,9 @@ def scripts(version: int) -> st.SearchStrategy[list[Step]]:
         tcp_and_udp(version, station, gateway),
         st.sampled_from(["whole", "whole", "partial"]),
     )
-    run = st.tuples(st.just("run"), st.sampled_from([0, 1, 999, 50_000, 2 * MILLISECOND, 70 * MILLISECOND]))
+    run = st.tuples(
+        st.just("run"), st.sampled_from([0, 1, 999, 50_000, 2 * MILLISECOND, 70 * MILLISECOND, 61 * SECOND])
+    )
     shape = st.tuples(st.just("shape"), st.integers(0, PIPES - 1), SHAPES)
     up = st.tuples(st.just("up"), st.integers(0, PIPES - 1), st.booleans())
     return st.lists(
