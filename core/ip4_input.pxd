@@ -421,7 +421,6 @@ cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet 
             and total_length <= neighbor.interface.mtu
             and neighbor.interface != interface
             and neighbor.interface.output is not NULL
-            and packet.segment_size == 0
             and packet.parent is NULL
             and packet.references == 1
             and packet.segment_size == 0

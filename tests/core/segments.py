@@ -39,8 +39,8 @@ class Stream:
     protocol: int = TCP
     destination_mac: bytes = mac(2)
     source_mac: bytes = mac(1)
-    vlan: tuple[int, int] | None = None
-    """Tag type and tag."""
+    vlan: tuple[int, ...] = ()
+    """Type and tag, and again for a second tag."""
     source: str = "10.0.0.2"
     destination: str = "10.0.1.2"
     ttl: int = 64
@@ -73,7 +73,7 @@ class Stream:
 
     @property
     def transport_offset(self) -> int:
-        network = 14 + (4 if self.vlan else 0)
+        network = 14 + 2 * len(self.vlan)
         if self.version == 4:
             return network + 20 + len(self.options)
         return network + 40 + sum(2 + len(body) for _, body in self.extensions)
@@ -155,7 +155,7 @@ class Stream:
                 + body
             )
             ether_type = TYPE_IP6
-        tag = struct.pack(">HH", *self.vlan) if self.vlan else b""
+        tag = struct.pack(f">{len(self.vlan)}H", *self.vlan)
         return self.destination_mac + self.source_mac + tag + ether_type.to_bytes(2, "big") + packet
 
     def parts(self) -> list["Stream"]:
@@ -213,7 +213,9 @@ def cut(header: bytes, frame: bytes) -> list[bytes]:
         return [frame]
     if gso == GSO_NONE:
         return [_finish(frame, start, place)]
-    network = 18 if frame[12:14] in (b"\x81\x00", b"\x88\xa8") else 14
+    network = 14
+    while frame[network - 2 : network] in (b"\x81\x00", b"\x88\xa8"):
+        network += 4
     assert frame[network] >> 4 == (6 if gso == GSO_TCP6 or frame[network - 2 : network] == b"\x86\xdd" else 4)
     body = start + (8 if gso == GSO_UDP else (frame[start + 12] >> 4) * 4)
     frames = []

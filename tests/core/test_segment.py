@@ -208,7 +208,11 @@ def tcp_and_udp(draw: st.DrawFn, version: int, station: bytes, gateway: bytes) -
         "hdr_len": draw(st.sampled_from([0, 54, 65535])),
         "destination_port": draw(st.sampled_from([SINK_PORT, SINK_PORT, 33434])),
         "source_port": draw(st.sampled_from([SINK_PORT, 5000])),
-        "vlan": draw(st.sampled_from([None] * (9 if version == 4 else 1) + [(0x8100, 7), (0x88A8, 0xE007)])),
+        "vlan": draw(
+            st.sampled_from(
+                [()] * (9 if version == 4 else 1) + [(0x8100, 7), (0x88A8, 0xE007), (0x88A8, 1, 0x8100, 2)]
+            )
+        ),
         "source_mac": mac(1),
     }
     if version == 6:

@@ -142,7 +142,7 @@ def bad_headers() -> Iterator[tuple[str, bytes, bytes]]:
         header_of(tagged, start=34),
         frame[:18] + b"\x44" + frame[19:],
     )
-    yield "TCP4: two tags", header_of(tagged, start=42), frame[:12] + b"\x81\0\0\2" + frame[12:]
+    yield "TCP4: three tags", header_of(tagged, start=46), frame[:12] + b"\x81\0\0\2" * 2 + frame[12:]
 
 
 BAD_HEADERS = {what: (header, frame) for what, header, frame in bad_headers()}
@@ -176,8 +176,8 @@ def odd_frames() -> Iterator[tuple[str, bytes, bytes]]:
         yield f"{stream.protocol}, {stream.vlan}: padded", header, frame + b"\x11\x22\x33"
         yield f"{stream.protocol}, {stream.vlan}: cut off", header, frame[:-3]
         yield f"{stream.protocol}, {stream.vlan}: bad IP checksum", header, frame[:20] + b"\3" + frame[21:]
-        tags = b"\x88\xa8\0\1" * 2
-        start = stream.transport_offset + 8
+        tags = b"\x88\xa8\0\1" * 3
+        start = stream.transport_offset + 12
         yield (
             f"{stream.protocol}, {stream.vlan}: tags",
             header_of(stream, start=start),
@@ -474,6 +474,7 @@ JOINABLE = {
     "UDP4 tiny": replace(UDP4, size=64, segment_size=1),
     "TCP6": replace(TCP6, size=40_500, tcp_flags=ACK | PSH),
     "TCP6 extension": replace(TCP6, size=9000, extensions=((DESTINATION, bytes(6)),)),
+    "TCP6 tags": replace(TCP6, size=9001, vlan=(0x88A8, 3, 0x8100, 4)),
     "UDP6 tag": replace(UDP6, size=40_500, vlan=(0x8100, 3)),
     "as long as IP gets": replace(TCP4, size=65_495, segment_size=1460),
     "as long as IPv6 gets": replace(TCP6, size=65_535 - 60, segment_size=1440),
