@@ -48,6 +48,7 @@ def switch() -> Switch:
 BY_NODE: list[Callable[[Switch, int], object]] = [
     lambda s, i: s.add_interface(i, mac(9)),
     lambda s, i: s.attach_tap(i, 0),
+    lambda s, i: s.attach_nic(i, 0),
     lambda s, i: s.add_route(i, 0, 0, None),
     lambda s, i: s.delete_route(i, 0, 0),
     lambda s, i: s.routes(i),
@@ -120,6 +121,7 @@ def test_an_index_that_is_not_there(
         (lambda s: s.add_link(2, s.add_interface(3, mac(9)), 1 << 64, 0), "seed"),
         (lambda s: s.add_link(2, s.add_interface(3, mac(9)), 0, -1), "seed"),
         (lambda s: s.attach_tap(0, 0), "TAP node"),
+        (lambda s: s.attach_nic(4, 0), "NIC node"),
         (lambda s: s.attach_tap(4, 0), "has its interface"),
         (lambda s: (s.add_interface(4, mac(9)), s.attach_tap(4, 0)), "real time"),
         (lambda s: s.set_pipe(0, bandwidth_bps=99), "100 to"),

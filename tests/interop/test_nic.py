@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import select
 import signal
 import socket
 import struct
@@ -489,6 +490,26 @@ def test_a_device_that_goes_is_reported_and_the_rest_goes_on(hosts: None, comman
         with pytest.raises(ManystackError, match="the device of left is down or was deleted"):
             link.up()
         assert own_losses(emu) == {}
+
+
+def test_a_device_that_cannot_be_written_to_is_gone() -> None:
+    switch = core.Switch(real_time=True)
+    nodes = [switch.add_node(core.NIC), switch.add_node(core.PORT)]
+    ends = [switch.add_interface(node, bytes([2, 0, 0, 0, 0, node + 1])) for node in nodes]
+    out, back = switch.add_link(*ends)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as bound_to_nothing:
+        switch.attach_nic(nodes[0], bound_to_nothing.fileno())
+        switch.start()
+        switch.inject(nodes[1], frame(1))
+        assert select.select([switch.event_fd], [], [], 20)[0]
+        assert [event[1:] for event in switch.take_events()] == [
+            (core.DEVICE_GONE, nodes[0]),
+            (core.LINK_CHANGED, out),
+        ]
+        switch.inject(nodes[1], frame(2))
+        assert switch.node_drops(nodes[0]) == {"device_write": 1}
+        assert switch.pipe_statistics(back)["down_drop_packets"] == 1
+        switch.close()
 
 
 def test_what_the_device_was_like_it_is_again(hosts: None) -> None:
