@@ -43,7 +43,7 @@ def read_all(stream):
 
 def datagrams(seed):
     data = blob(seed)
-    plain = [data[i * 1000 : i * 1000 + 1000 - i] for i in range(60)]
+    plain = [data[i * 1000 : i * 1000 + 1000 - i] for i in range(60)] + [data[i : i + 20] for i in range(70)]
     segments = [data[i : i + 1200] for i in range(0, 44 * 1200, 1200)] + [data[44 * 1200 : 44 * 1200 + 77]]
     return plain, segments, [data[i * 4000 : i * 4000 + 4000] for i in range(12)]
 
@@ -300,6 +300,19 @@ def test_ip6_crosses_a_switch(shape: dict[str, str], off: tuple[tuple[str, ...],
         for namespace in (ONE, TWO):
             assert checksum_errors(namespace) == {}
         assert engine.summary().own_loss_packets == {}
+
+
+def test_tiny_segments_are_carried_and_joined() -> None:
+    """The kernel limits how many datagrams a super-frame may hold, and is free to refuse others."""
+    nodes = {"left": tap(ONE, "10.0.1.1/24"), "right": tap(TWO, "10.0.1.2/24"), "switch": {"kind": "switch"}}
+    links = [{"ends": ["left", "switch"], "bandwidth": "500Mbit/s"}, {"ends": ["right", "switch"]}]
+    with Engine(topology(nodes, links)) as engine:
+        for namespace in (ONE, TWO):
+            ip("-n", namespace, "route", "change", "10.0.1.0/24", "dev", "emu0", "advmss", "88")
+        transfer((ONE, "10.0.1.1"), (TWO, "10.0.1.2"))
+        assert checksum_errors(ONE) == checksum_errors(TWO) == {}
+        assert engine.summary().own_loss_packets == {}
+        assert engine.switch.statistics()["device_write_packets"] > 2 * 2_000_000 // 88
 
 
 def test_a_device_that_vanishes_takes_its_link_down_and_the_rest_goes_on() -> None:
