@@ -466,29 +466,45 @@ def received(packets: socket.socket) -> bytes:
 # Devices that go.
 
 
-@pytest.mark.parametrize("command", ["link delete left", "link set left down"])
+async def gone(emu: Engine, namespace: str, command: str) -> str:
+    """Do something to a device, and return the event that tells of it."""
+    told: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+    unsubscribe = emu.subscribe(lambda event: told.set_result(event) if event.kind == "device-gone" else None)
+    ip(namespace, command)
+    event = await asyncio.wait_for(told, 20)
+    unsubscribe()
+    return str(event)
+
+
+@pytest.mark.parametrize("command", ["link delete left", "link set left down", "link delete emu0"])
 def test_a_device_that_goes_is_reported_and_the_rest_goes_on(hosts: None, command: str) -> None:
+    there = f"nt{os.getpid()}"
     host = {"kind": "host", "interfaces": {"eth0": {"addresses": ["10.1.0.5/24"]}}}
-    nodes = {"left": nic_node("left"), "right": nic_node("right"), "sw": {"kind": "switch"}, "h": host}
-    links = ({"ends": [end, "sw"]} for end in ("left", "right", "h.eth0"))
-
-    async def event() -> Event:
-        gone: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
-        emu.subscribe(lambda event: gone.set_result(event) if event.kind == "device-gone" else None)
-        ip(MIDDLE, command)
-        return await asyncio.wait_for(gone, 20)
-
+    tap = {"kind": "tap", "device": "emu0", "namespace": there, "addresses": ["10.1.0.9/24"]}
+    nodes = {
+        "left": nic_node("left"),
+        "right": nic_node("right"),
+        "tap": tap,
+        "sw": {"kind": "switch"},
+        "h": host,
+    }
+    links = ({"ends": [end, "sw"]} for end in ("left", "right", "tap", "h.eth0"))
+    name, namespace, address = (
+        ("left", MIDDLE, "10.1.0.1") if "left" in command else ("tap", there, "10.1.0.9")
+    )
     with Engine(network(nodes, *links)) as emu:
-        assert " 0% packet loss" in inside(LEFT, "ping", "-n", "-c", "1", "10.1.0.2")
-        assert str(emu.run_until_complete(event())) == "device-gone left left"
-        link = emu.link("left", "sw.port0")
+        assert emu.node("h").ping(address)
+        event = emu.run_until_complete(gone(emu, namespace, command))
+        assert event == f"device-gone {name} {command.split()[2]}"
+        link = emu.link(name, "sw.port0" if name == "left" else "sw.port2")
         assert not link.is_up
         assert " 0% packet loss" in inside(RIGHT, "ping", "-n", "-c", "2", "-i", "0.01", "10.1.0.5")
         before = link.statistics()[1]["down_drop_packets"]
-        assert emu.node("h").ping("10.1.0.1", timeout="10ms").received_packets == 0
+        assert not emu.node("h").ping(address, timeout="10ms")
         assert link.statistics()[1]["down_drop_packets"] > before
-        with pytest.raises(ManystackError, match="the device of left is down or was deleted"):
+        with pytest.raises(ManystackError, match=f"the device of {name} is down or was deleted"):
             link.up()
+        link.down()
         assert own_losses(emu) == {}
 
 
@@ -635,8 +651,3 @@ def test_rootless_in_a_user_namespace(hosts: None) -> None:
 def test_without_net_admin_the_queue_is_what_the_system_allows(hosts: None) -> None:
     text = outcome("left", MIDDLE, "setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
     assert text == "open"
-
-
-def test_the_statistics_are_read_as_the_kernel_writes_them() -> None:
-    assert struct.calcsize("=II") == nic._STATISTICS.size == 8
-    assert nic._MEMBERSHIP.size == 16
