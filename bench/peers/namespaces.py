@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bench.hosts import Hosts
+
 GENERATOR_SOURCE = Path(__file__).with_name("generator.c")
 
 
@@ -73,6 +75,14 @@ class NamespaceChain:
         )
         offered, duration_ns = map(int, run.stdout.split())
         return Throughput(offered, self._settled_packets() - before, duration_ns / 1e9)
+
+    @property
+    def hosts(self) -> Hosts:
+        """Its two ends, as hosts to measure between."""
+        ends = (self._names[0], self._names[-1])
+        return Hosts(
+            *ends, "right", _address(0, 1), self.destination, _address(0, 2), receiving_device="left"
+        )
 
     @property
     def destination(self) -> str:
