@@ -361,7 +361,7 @@ def test_frames_leave_as_they_are_and_do_not_come_back(port: tuple[core.Switch, 
 
 
 def checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total
