@@ -57,11 +57,11 @@ def open_chain(routers: int, *, shaped: bool) -> Iterator[Chain]:
     try:
         source, sink = switch.add_node(PORT), switch.add_node(PORT)
         nodes = [switch.add_node(ROUTER) for _ in range(routers)]
-        left = [switch.add_interface(node, _mac(index, 1)) for index, node in enumerate(nodes)]
-        right = [switch.add_interface(node, _mac(index, 2)) for index, node in enumerate(nodes)]
+        left = [switch.add_interface(node, mac(index, 1)) for index, node in enumerate(nodes)]
+        right = [switch.add_interface(node, mac(index, 2)) for index, node in enumerate(nodes)]
         for index in range(routers):
-            switch.add_address(left[index], _address(index, 2), 30)
-            switch.add_address(right[index], _address(index + 1, 1), 30)
+            switch.add_address(left[index], address(index, 2), 30)
+            switch.add_address(right[index], address(index + 1, 1), 30)
         starts = [switch.add_interface(source, SOURCE_MAC), *right]
         ends = [*left, switch.add_interface(sink, SINK_MAC)]
         pipes = [switch.add_link(start, end) for start, end in zip(starts, ends, strict=True)]
@@ -70,7 +70,7 @@ def open_chain(routers: int, *, shaped: bool) -> Iterator[Chain]:
                 pipe, bandwidth_bps=BANDWIDTH_BPS, overhead_bytes=OVERHEAD_BYTES, delay_ns=DELAY_NS
             )
         for index, node in enumerate(nodes[:-1]):
-            switch.add_route(node, _address(routers, 0), 30, _address(index + 1, 2))
+            switch.add_route(node, address(routers, 0), 30, address(index + 1, 2))
         switch.discard_frames(source, True)
         switch.discard_frames(sink, True)
         wire_ns = (FRAME_BYTES + OVERHEAD_BYTES) * 8 * 1_000_000_000 // BANDWIDTH_BPS
@@ -78,13 +78,13 @@ def open_chain(routers: int, *, shaped: bool) -> Iterator[Chain]:
             switch=switch,
             source=source,
             sink_pipe=pipes[-1][0],
-            frame=_udp_frame(_mac(0, 1), _address(0, 1), _address(routers, 2)),
+            frame=udp_frame(mac(0, 1), address(0, 1), address(routers, 2)),
             step_ns=VECTOR * wire_ns if shaped else 1,
             drain_ns=(routers + 1) * (3 * DELAY_NS + VECTOR * wire_ns) if shaped else 0,
         )
         # The sink asks for its router, which so learns of the sink (RFC 826). The neighbors within the chain
         # find each other when the first frame passes; it is alone, because few may wait for an answer.
-        switch.inject(sink, _arp_request(SINK_MAC, _address(routers, 2), _address(routers, 1)))
+        switch.inject(sink, arp_request(SINK_MAC, address(routers, 2), address(routers, 1)))
         chain.drain()
         switch.inject(source, chain.frame)
         chain.drain()
@@ -93,22 +93,25 @@ def open_chain(routers: int, *, shaped: bool) -> Iterator[Chain]:
         switch.close()
 
 
-def _mac(router: int, side: int) -> bytes:
+def mac(router: int, side: int) -> bytes:
+    """The MAC address of a router's side 1 (left) or 2 (right)."""
     return b"\x02" + router.to_bytes(4) + bytes([side])
 
 
-def _address(link: int, end: int) -> int:
+def address(link: int, end: int) -> int:
     """End 1 (left) or 2 (right) of a link's own /30; end 0 is the network itself."""
     return int(IPv4Address("10.0.0.0")) + 4 * link + end
 
 
-def _arp_request(mac: bytes, address: int, wanted: int) -> bytes:
-    ether = b"\xff" * 6 + mac + b"\x08\x06"
-    request = struct.pack("!HHBBH6sI6xI", 1, 0x0800, 6, 4, 1, mac, address, wanted)
+def arp_request(own_mac: bytes, own_address: int, wanted: int) -> bytes:
+    """A frame that asks who has the wanted address."""
+    ether = b"\xff" * 6 + own_mac + b"\x08\x06"
+    request = struct.pack("!HHBBH6sI6xI", 1, 0x0800, 6, 4, 1, own_mac, own_address, wanted)
     return (ether + request).ljust(FRAME_BYTES, b"\0")
 
 
-def _udp_frame(gateway_mac: bytes, source: int, destination: int) -> bytes:
+def udp_frame(gateway_mac: bytes, source: int, destination: int) -> bytes:
+    """A frame of minimum size that the source sends by way of its gateway."""
     payload_bytes = FRAME_BYTES - 14 - 20 - 8
     header = struct.pack("!BBHHHBBHII", 0x45, 0, 28 + payload_bytes, 0, 0, 255, 17, 0, source, destination)
     total = sum(struct.unpack("!10H", header))
