@@ -4,7 +4,7 @@
     .venv/bin/python -m bench.instructions --renew    measure, and write the baseline anew
 
 Unlike times they are the same on every machine and in every run: a slower path is seen when it is made.
-Valgrind's callgrind counts them in a chain of routers, twice with different numbers of packets; the difference
+Valgrind's callgrind counts them in a chain of routers, for two different numbers of packets; the difference
 is the path alone. Compilers differ by some percent, so the baseline names the one that it was measured with.
 """
 
