@@ -13,9 +13,9 @@ from .layout cimport (
     DROP_BRIDGE_SAME_PORT, DROP_ETHER_RESERVED_GROUP, DROP_ETHER_SOURCE_MULTICAST, DROP_ETHER_TRUNCATED, DROP_NO_LINK,
     DROP_POOL_EMPTY, Interface, MacEntry, Node, Packet, Worker,
 )
-from .packet cimport packet_contiguous, packet_slice
+from .packet cimport packet_slice
 from .platform cimport must_zero, prefetch
-from .schedule cimport count_drop, drop
+from .schedule cimport count_drop, drop, read_header
 
 cdef enum:
     MAC_TABLE_LIMIT = 1 << 16      # slots; half of them are used at most
@@ -111,9 +111,8 @@ cdef inline void switch_frame(Worker *worker, Interface *interface, Packet *pack
     if packet.total_length < ETHER_HEADER:
         drop(worker, node, packet, DROP_ETHER_TRUNCATED)
         return
-    packet = packet_contiguous(&worker.pool, packet, ETHER_HEADER)
+    packet = read_header(worker, node, packet, ETHER_HEADER)
     if packet is NULL:
-        count_drop(node, DROP_POOL_EMPTY)
         return
     if packet.data[6] & MAC_GROUP_BIT:
         drop(worker, node, packet, DROP_ETHER_SOURCE_MULTICAST)

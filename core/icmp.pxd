@@ -14,7 +14,7 @@ from .ip4_output cimport (
 from .layout cimport CHECKSUM_PARTIAL, DROP_ICMP_RATE_LIMITED, DROP_POOL_EMPTY, Node, Packet, Worker
 from .packet cimport packet_checksum, packet_copy_bytes, packet_new, packet_own_header, packet_release, packet_slice
 from .platform cimport get16, get32, put16, put32
-from .schedule cimport count_drop
+from .schedule cimport count_drop, own_header
 from .segment cimport checksum_offset, finished_checksum
 
 cdef enum:
@@ -132,9 +132,8 @@ cdef inline void icmp_echo_reply(Worker *worker, Node *node, Packet *packet, uin
     cdef uint32_t checksum
     cdef uint8_t *ip
     cdef uint8_t *icmp
-    packet = packet_own_header(&worker.pool, packet, ETHER_HEADER + header_length + ICMP_HEADER)
+    packet = own_header(worker, node, packet, ETHER_HEADER + header_length + ICMP_HEADER)
     if packet is NULL:
-        count_drop(node, DROP_POOL_EMPTY)
         return
     ip = packet.data + ETHER_HEADER
     icmp = ip + header_length

@@ -31,11 +31,11 @@ from .layout cimport (
     Neighbor, Node, Packet, Route, Worker,
 )
 from .neighbor cimport arp_input, header_write, interface_has, interface_reaches, neighbor_find
-from .packet cimport checksum_add, packet_checksum, packet_contiguous, packet_own_header, packet_release, packet_trim
+from .packet cimport checksum_add, packet_checksum, packet_release, packet_trim
 from .pipe cimport pipe_send
 from .platform cimport get16, get32, is_likely, is_unlikely, load16, load32, prefetch, store16
 from .route cimport route_lookup, route_set
-from .schedule cimport count_drop, drop
+from .schedule cimport count_drop, drop, own_header, read_header
 from .segment cimport packet_segment, wire_frame_bytes, wire_segments
 
 cdef enum:
@@ -73,9 +73,8 @@ cdef inline void icmp_input(
         return
     # Enough for the longest that is read: an error's header, and the quoted IP header with 8 bytes.
     wanted = length if length < ICMP_HEADER + 60 + 8 else ICMP_HEADER + 60 + 8
-    packet = packet_contiguous(&worker.pool, packet, ETHER_HEADER + header_length + wanted)
+    packet = read_header(worker, node, packet, ETHER_HEADER + header_length + wanted)
     if packet is NULL:
-        count_drop(node, DROP_POOL_EMPTY)
         return
     icmp = packet.data + ETHER_HEADER + header_length
     if packet_checksum(packet, ETHER_HEADER + header_length, length, 0) != 0xFFFF:
@@ -117,9 +116,8 @@ cdef inline void udp_input(Worker *worker, Node *node, Packet *packet, uint32_t 
         drop(worker, node, packet, DROP_UDP_TRUNCATED)
         return
     wanted = length if length < UDP_HEADER + UDP_STAMP else UDP_HEADER + UDP_STAMP
-    packet = packet_contiguous(&worker.pool, packet, ETHER_HEADER + header_length + wanted)
+    packet = read_header(worker, node, packet, ETHER_HEADER + header_length + wanted)
     if packet is NULL:
-        count_drop(node, DROP_POOL_EMPTY)
         return
     udp = packet.data + ETHER_HEADER + header_length
     datagram = get16(udp + 4)
@@ -212,9 +210,8 @@ cdef inline void ip4_forward(
         return
     if neighbor.interface == interface and interface_reaches(interface, get32(ip + 12)):
         icmp_error(worker, node, packet, ICMP_REDIRECT, REDIRECT_HOST, neighbor.address, time_ns)  # 5.2.7.2
-    packet = packet_own_header(&worker.pool, packet, ETHER_HEADER + header_length)
+    packet = own_header(worker, node, packet, ETHER_HEADER + header_length)
     if packet is NULL:
-        count_drop(node, DROP_POOL_EMPTY)
         return
     ip4_decrement_ttl(packet.data + ETHER_HEADER)
     ip4_send(worker, node, neighbor, packet, time_ns)
@@ -269,9 +266,8 @@ cdef inline void ip4_input(Worker *worker, Interface *interface, Packet *packet)
     if packet.total_length < ETHER_HEADER + IP_HEADER:
         drop(worker, node, packet, DROP_IP_TRUNCATED)
         return
-    packet = packet_contiguous(&worker.pool, packet, ETHER_HEADER + IP_HEADER)
+    packet = read_header(worker, node, packet, ETHER_HEADER + IP_HEADER)
     if packet is NULL:
-        count_drop(node, DROP_POOL_EMPTY)
         return
     ip = packet.data + ETHER_HEADER
     if ip[0] >> 4 != 4:
@@ -281,9 +277,8 @@ cdef inline void ip4_input(Worker *worker, Interface *interface, Packet *packet)
     if header_length < IP_HEADER or ETHER_HEADER + header_length > packet.total_length:
         drop(worker, node, packet, DROP_IP_HEADER_LENGTH)
         return
-    packet = packet_contiguous(&worker.pool, packet, ETHER_HEADER + header_length)
+    packet = read_header(worker, node, packet, ETHER_HEADER + header_length)
     if packet is NULL:
-        count_drop(node, DROP_POOL_EMPTY)
         return
     ip = packet.data + ETHER_HEADER
     total_length = get16(ip + 2)
@@ -350,9 +345,8 @@ cdef inline void ether_input(Worker *worker, Interface *interface, Packet *packe
         else:
             drop(worker, node, packet, DROP_ETHER_TOO_LONG)
         return
-    packet = packet_contiguous(&worker.pool, packet, ETHER_HEADER)
+    packet = read_header(worker, node, packet, ETHER_HEADER)
     if packet is NULL:
-        count_drop(node, DROP_POOL_EMPTY)
         return
     if packet.data[6] & MAC_GROUP_BIT:
         drop(worker, node, packet, DROP_ETHER_SOURCE_MULTICAST)

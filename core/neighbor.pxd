@@ -19,11 +19,11 @@ from .layout cimport (
     NEIGHBOR_INCOMPLETE, NEIGHBOR_PROBE, NEIGHBOR_REACHABLE, POSTED_NEIGHBOR_FAILED, Interface, Neighbor, Node,
     Packet, Worker,
 )
-from .packet cimport list_append, packet_contiguous, packet_new, packet_release
+from .packet cimport list_append, packet_new, packet_release
 from .platform cimport (
     get16, get32, load16, load32, load64, must_resize, must_zero, put16, put32, store16, store32, store64,
 )
-from .schedule cimport TIMER_NEIGHBORS, count_drop, drop, never, node_timer, post
+from .schedule cimport TIMER_NEIGHBORS, count_drop, drop, never, node_timer, post, read_header
 from .segment cimport packet_segment, wire_segments
 
 cdef enum:
@@ -311,9 +311,8 @@ cdef inline void arp_input(Worker *worker, Interface *interface, Packet *packet)
     if packet.total_length < ETHER_HEADER + ARP_LENGTH:
         drop(worker, node, packet, DROP_ARP_TRUNCATED)
         return
-    packet = packet_contiguous(&worker.pool, packet, ETHER_HEADER + ARP_LENGTH)
+    packet = read_header(worker, node, packet, ETHER_HEADER + ARP_LENGTH)
     if packet is NULL:
-        count_drop(node, DROP_POOL_EMPTY)
         return
     arp = packet.data + ETHER_HEADER
     operation = get16(arp + 6)

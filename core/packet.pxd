@@ -242,6 +242,17 @@ cdef inline void packet_release(Pool *pool, Packet *packet) noexcept nogil:
         packet = following
 
 
+cdef inline void metadata_copy(Packet *target, Packet *source) noexcept nogil:
+    """What is known of a packet beside its bytes and their lengths."""
+    target.time_ns = source.time_ns
+    target.input_interface = source.input_interface
+    target.segment_size = source.segment_size
+    target.header_length = source.header_length
+    target.checksum_state = source.checksum_state
+    target.network_offset = source.network_offset
+    target.transport_offset = source.transport_offset
+
+
 cdef inline Packet *packet_slice(Pool *pool, Packet *packet, uint32_t offset, uint32_t length) noexcept nogil:
     """A further holder of `length` bytes of a packet from `offset`: a chain of indirect segments, no byte copied."""
     cdef Packet *first = NULL
@@ -279,13 +290,7 @@ cdef inline Packet *packet_slice(Pool *pool, Packet *packet, uint32_t offset, ui
             offset = 0
             segment = segment.next
     first.total_length = length
-    first.time_ns = packet.time_ns
-    first.input_interface = packet.input_interface
-    first.segment_size = packet.segment_size
-    first.header_length = packet.header_length
-    first.checksum_state = packet.checksum_state
-    first.network_offset = packet.network_offset
-    first.transport_offset = packet.transport_offset
+    metadata_copy(first, packet)
     return first
 
 
@@ -332,13 +337,7 @@ cdef inline Packet *packet_own_header(Pool *pool, Packet *packet, uint32_t lengt
     head.length = length
     head.total_length = packet.total_length
     head.next = rest
-    head.time_ns = packet.time_ns
-    head.input_interface = packet.input_interface
-    head.segment_size = packet.segment_size
-    head.header_length = packet.header_length
-    head.checksum_state = packet.checksum_state
-    head.network_offset = packet.network_offset
-    head.transport_offset = packet.transport_offset
+    metadata_copy(head, packet)
     packet_release(pool, packet)
     return head
 

@@ -9,8 +9,8 @@ from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from .heap cimport heap_push
-from .layout cimport DROP_REASON_COUNT, Event, Heap, Node, Packet, Posted, Worker
-from .packet cimport packet_release
+from .layout cimport DROP_POOL_EMPTY, DROP_REASON_COUNT, Event, Heap, Node, Packet, Posted, Worker
+from .packet cimport packet_contiguous, packet_own_header, packet_release
 from .platform cimport atomic_load32, atomic_store32, is_unlikely, must_resize, must_zero
 from .segment cimport wire_segments
 
@@ -105,3 +105,19 @@ cdef inline void count_drop(Node *node, uint32_t reason) noexcept nogil:
     if is_unlikely(node.drops is NULL):
         node.drops = <uint64_t *>must_zero(DROP_REASON_COUNT * sizeof(uint64_t))
     node.drops[reason] += 1
+
+
+cdef inline Packet *read_header(Worker *worker, Node *node, Packet *packet, uint32_t length) noexcept nogil:
+    """A packet with its first `length` bytes in one piece; NULL, counted, where there is no memory for that."""
+    packet = packet_contiguous(&worker.pool, packet, length)
+    if is_unlikely(packet is NULL):
+        count_drop(node, DROP_POOL_EMPTY)
+    return packet
+
+
+cdef inline Packet *own_header(Worker *worker, Node *node, Packet *packet, uint32_t length) noexcept nogil:
+    """As read_header(), for who changes those bytes: nobody else sees them."""
+    packet = packet_own_header(&worker.pool, packet, length)
+    if is_unlikely(packet is NULL):
+        count_drop(node, DROP_POOL_EMPTY)
+    return packet
