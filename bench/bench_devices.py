@@ -4,6 +4,7 @@ All paths exist at once. Every round measures each of them in turn; the medians 
 """
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -130,6 +131,22 @@ def workers_on(cpu: int, forwarder_process: int) -> Iterator[None]:
             os.sched_setaffinity(thread, allowed[thread])
 
 
+@contextmanager
+def awake_cpus() -> Iterator[None]:
+    """Keep every CPU from sleeping, by work that gives way to any other: to wake one up takes tens of us."""
+    idlers: list[subprocess.Popen[bytes]] = []
+    try:
+        for cpu in os.sched_getaffinity(0):
+            idlers.append(subprocess.Popen(["sh", "-c", "while :; do :; done"]))
+            os.sched_setaffinity(idlers[-1].pid, {cpu})
+            os.sched_setscheduler(idlers[-1].pid, os.SCHED_IDLE, os.sched_param(0))
+        yield
+    finally:
+        for idler in idlers:
+            idler.kill()
+            idler.wait()
+
+
 def case(hops: int) -> str:
     return f"{hops} router{'s' if hops > 1 else ''}"
 
@@ -165,9 +182,9 @@ def test_small_packets(figures: Figures, paths: Paths, generator: Path) -> None:
 
 
 def test_ping(figures: Figures, paths: Paths) -> None:
-    rounds = in_turn(paths.all(), PING_ROUNDS, lambda hosts: hosts.ping_us(PINGS))
+    with awake_cpus():
+        rounds = in_turn(paths.all(), PING_ROUNDS, lambda hosts: hosts.ping_us(PINGS))
     for hops in HOPS:
-        # Round by round, because a CPU that has to wake up from deeper sleep adds to all paths of a round.
         above_us = median(us[str(hops)] - us["raw"] for us in rounds)
         figures.record(Figure("devices, ping above raw", case(hops), above_us, "us"))
 
