@@ -15,7 +15,7 @@ debug = os.environ.get("MANYSTACK_DEBUG", "") == "1" or bool(sanitizers)
 
 # A fixed baseline and no contraction: a run must not depend on the machine that compiled it.
 compile_flags = ["-std=gnu11", "-ffp-contract=off", "-fno-strict-aliasing", "-fwrapv"]
-compile_flags += ["-Wno-unused-function", "-Wno-unreachable-code"]
+compile_flags += ["-Wno-unused-function", "-Wno-unreachable-code", "-Wno-sign-compare"]
 link_flags = []
 if debug:
     compile_flags += ["-O1", "-g", "-DMANYSTACK_DEBUG=1"]
