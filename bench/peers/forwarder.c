@@ -3,8 +3,8 @@
  * usage: forwarder NAMESPACE DEVICE NAMESPACE DEVICE [BITS_PER_SECOND DELAY_NS QUEUE_BYTES]
  *
  * It makes each device in its namespace, with the offloads that the engine takes, writes "ready", and works until its
- * standard input ends. It reads and waits as the engine does: a batch from each device that epoll names, asleep when
- * there is nothing to do. With a rate it is a shaper as well: departure = max(now, last departure) + bits / rate,
+ * standard input ends. It reads and waits as the engine does: at the same priority, a batch from each device that epoll
+ * names, asleep when there is nothing to do. With a rate it is a shaper as well: departure = max(now, last departure) + bits / rate,
  * arrival = departure + delay, and what would leave more than QUEUE_BYTES of the rate later is dropped. A super-frame
  * takes the time of its segments and is not cut.
  */
@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -183,6 +184,7 @@ int main(int count, char *arguments[]) {
     }
     watch(epoll, timer, TIMER);
     watch(epoll, STDIN_FILENO, INPUT);
+    (void)setpriority(PRIO_PROCESS, 0, -10); /* as the engine's data path does */
     puts("ready");
     fflush(stdout);
     while (1) {
