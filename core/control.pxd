@@ -87,33 +87,29 @@ cdef inline void do_set_link_up(Worker *worker, void *argument) noexcept nogil:
     post(worker, now_ns, POSTED_LINK_CHANGED, operation.pipe.index)
 
 
+cdef inline bint is_own(Route *route) noexcept nogil:
+    """Whether a route comes with the node's own addresses, and stays as long as they do."""
+    return route.kind == ROUTE_LOCAL or route.kind == ROUTE_CONNECTED
+
+
 cdef inline void do_add_route(Worker *worker, void *argument) noexcept nogil:
     """Not found: the prefix is one of the node's own (local or connected), which stays."""
     cdef Operation *operation = <Operation *>argument
     cdef int place = route_find(&operation.node.table, operation.prefix, operation.prefix_length)
-    cdef uint32_t kind
-    operation.found = False
-    if place >= 0:
-        kind = operation.node.table.routes[place].kind
-        if kind == ROUTE_LOCAL or kind == ROUTE_CONNECTED:
-            return
-    operation.found = True
-    route_set(
-        &operation.node.table, operation.prefix, operation.prefix_length, operation.route_kind, operation.gateway,
-        operation.interface,
-    )
+    operation.found = place < 0 or not is_own(&operation.node.table.routes[place])
+    if operation.found:
+        route_set(
+            &operation.node.table, operation.prefix, operation.prefix_length, operation.route_kind, operation.gateway,
+            operation.interface,
+        )
 
 
 cdef inline void do_delete_route(Worker *worker, void *argument) noexcept nogil:
     cdef Operation *operation = <Operation *>argument
     cdef int place = route_find(&operation.node.table, operation.prefix, operation.prefix_length)
-    cdef uint32_t kind
-    operation.found = False
-    if place >= 0:
-        kind = operation.node.table.routes[place].kind
-        if kind != ROUTE_LOCAL and kind != ROUTE_CONNECTED:
-            route_remove(&operation.node.table, <uint32_t>place)
-            operation.found = True
+    operation.found = place >= 0 and not is_own(&operation.node.table.routes[place])
+    if operation.found:
+        route_remove(&operation.node.table, <uint32_t>place)
 
 
 cdef inline void do_lookup(Worker *worker, void *argument) noexcept nogil:

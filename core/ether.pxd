@@ -14,7 +14,6 @@ cdef enum:
     ETHER_TYPE_ARP = 0x0806
     VLAN_TAG = 4
     MAC_GROUP_BIT = 0x01           # of the first byte on the wire, the lowest of our integer
-    MAC_MASK = 0xFFFFFFFFFFFFu
     MAC_BROADCAST = 0xFFFFFFFFFFFFu
 
 

@@ -80,7 +80,6 @@ cdef enum ChecksumState:
     CHECKSUM_PARTIAL = 6
 
 cdef enum RouteKind:
-    ROUTE_NONE = 0
     ROUTE_LOCAL = 1
     ROUTE_CONNECTED = 2
     ROUTE_GATEWAY = 3
@@ -324,7 +323,6 @@ cdef struct Node:
     uint32_t wake_round
     uint32_t index
     uint8_t kind
-    uint16_t next_identifier
     uint16_t ip_identification
     uint32_t port_count
     uint32_t port_capacity
