@@ -90,6 +90,11 @@ cdef enum NeighborState:
     NEIGHBOR_REACHABLE = 1
     NEIGHBOR_PROBE = 2
 
+cdef enum Observation:
+    OBSERVE_PROOF = 1              # the run's hash and event stream
+    OBSERVE_LATENESS = 2           # how late the host's clock finds it
+    OBSERVE_CAPTURE = 4            # an interface at one of its ends is captured
+
 cdef enum PostedKind:
     POSTED_FLOW_DONE = 1
     POSTED_LINK_CHANGED = 2
@@ -175,6 +180,7 @@ cdef struct Pipe:
     uint8_t ideal                  # neither bandwidth, delay nor loss, and up: nothing to compute
     uint8_t up
     uint8_t active                 # the head stands in the receiving node's events
+    uint8_t observed               # of enum Observation: who looks at what arrives
     Interface *receiver
     # the sender's side
     Interface *sender

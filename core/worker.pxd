@@ -19,6 +19,7 @@ from .layout cimport (
 )
 from .neighbor cimport neighbor_timer
 from .nic cimport nic_read, nic_vector
+from .observe cimport pipe_observe
 from .packet cimport list_append, packet_release
 from .pipe cimport pipe_first
 from .platform cimport atomic_load32, atomic_store32, host_clock_ns, is_unlikely, prefetch
@@ -215,6 +216,8 @@ cdef inline uint32_t take_vector(Worker *worker, Node *node, Pipe *pipe, int64_t
         )
     pipe.receiver.rx_packets += packets
     pipe.receiver.rx_bytes += bytes
+    if is_unlikely(pipe.observed):
+        pipe_observe(worker, pipe, worker.vector, count)
     return count
 
 

@@ -1,0 +1,10 @@
+# Who looks at what leaves a pipe, vector by vector, before the receiving node handles it. None of them changes it.
+
+from libc.stdint cimport uint32_t
+
+from .layout cimport Packet, Pipe, Worker
+
+
+cdef inline void pipe_observe(Worker *worker, Pipe *pipe, Packet **vector, uint32_t count) noexcept nogil:
+    """Show a vector that arrives by a pipe to each that has asked for it; packet.time_ns is the arrival."""
+    pass
