@@ -1,5 +1,6 @@
 """The compiled engine as Python sees it. Indices are small integers, times nanoseconds since start."""
 
+from collections.abc import Callable
 from typing import Final, TypedDict
 
 NEVER: Final[int]
@@ -16,6 +17,9 @@ FLOW_DONE: Final[int]
 LINK_CHANGED: Final[int]
 NEIGHBOR_FAILED: Final[int]
 DEVICE_GONE: Final[int]
+
+EVENT_RING: Final[int]
+CAPTURE_RING: Final[int]
 
 DROP_REASONS: Final[tuple[str, ...]]
 
@@ -48,6 +52,7 @@ class EngineStatistics(TypedDict):
     hop_packets: int
     vectors: int
     copied_bytes: int
+    captured_bytes: int
     packets_in_use: int
     pool_bytes: int
     pool_drop_packets: int
@@ -94,7 +99,12 @@ class Switch:
     """
 
     def __init__(
-        self, *, real_time: bool = False, dilation: int = 1, pool_limit_bytes: int = 1 << 30
+        self,
+        *,
+        real_time: bool = False,
+        dilation: int = 1,
+        pool_limit_bytes: int = 1 << 30,
+        ring_bytes: int = 1 << 27,
     ) -> None: ...
     def close(self) -> None: ...
 
@@ -188,6 +198,31 @@ class Switch:
 
         Where nodes have run ahead of each other, that need not be the order of time. At most 8,192 wait.
         """
+
+    # Records: what the data path tells in full, by a ring of bytes for each kind of reader.
+    def take_records(self, ring: int) -> bytes:
+        """Return all records that are there.
+
+        Each is a length (4 bytes, little-endian), a kind (4), as many bytes as the length says, and zeros up
+        to a multiple of 8. One thread at a time reads a ring, while the data path runs or not. In real time a
+        record for which a ring has no room is lost; in virtual time none is.
+        """
+    def lost_records(self, ring: int) -> int: ...
+    def ring_fd(self, ring: int) -> int:
+        """An eventfd that is readable once there are records after a take_records() that gave none.
+
+        As for event_fd, who waits for it reads it, and takes the records after that.
+        """
+    @property
+    def drain(self) -> Callable[[], None] | None:
+        """Called within run() when a ring is half full, to take the records of every ring that is read.
+
+        It may call nothing of this engine but take_records() and lost_records(). Without it, rings grow.
+        """
+    @drain.setter
+    def drain(self, drain: Callable[[], None] | None) -> None: ...
+    # Both directions of an interface, the first bytes of each frame; 0 ends it: CaptureHeader in layout.pxd.
+    def capture(self, interface: int, snap_bytes: int) -> None: ...
 
     # Counters.
     def statistics(self) -> EngineStatistics: ...

@@ -7,13 +7,14 @@ import math
 import os
 import threading
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT64_MAX, INT64_MIN, UINT64_MAX, int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memset
 
 from .clock cimport clock_now
 from .control cimport (
-    Operation, do_add_route, do_announce, do_copy_drops, do_copy_flow, do_copy_interface, do_copy_macs,
+    Operation, do_add_route, do_announce, do_capture, do_copy_drops, do_copy_flow, do_copy_interface, do_copy_macs,
     do_copy_neighbors, do_copy_pipe, do_copy_routes, do_copy_worker, do_delete_route, do_inject, do_lookup,
     do_remove_flow, do_set_link_up, do_set_pipe, do_start_flow, do_stop_flow, do_take_frames, do_take_replies,
 )
@@ -26,10 +27,12 @@ from .icmp cimport is_one_host
 from .layout cimport (
     FLOW_PING, FLOW_UDP, KIND_HOST, KIND_HUB, KIND_NIC, KIND_PORT, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
     POSTED_DEVICE_GONE, POSTED_FLOW_DONE, POSTED_LINK_CHANGED, POSTED_NEIGHBOR_FAILED, ROUTE_CONNECTED, ROUTE_GATEWAY,
-    ROUTE_LOCAL, ROUTE_UNREACHABLE, Address, Command, Flow, Interface, Node, Pipe, Posted, Tables, Worker, sem_t,
+    ROUTE_LOCAL, ROUTE_UNREACHABLE, Address, Command, Flow, Interface, Node, Pipe, Posted, Ring, Tables, Worker,
+    sem_t,
 )
 from .neighbor cimport interface_reaches
-from .platform cimport atomic_load32, atomic_store32, host_clock_ns, must_resize
+from .platform cimport atomic_load32, atomic_store32, atomic_store64, host_clock_ns, must_resize
+from .ring cimport ring_copy, ring_readable
 from .route cimport prefix_mask, route_find, route_set
 from .schedule cimport POSTED_CAPACITY, never
 from .tables cimport (
@@ -59,14 +62,19 @@ FLOW_DONE = POSTED_FLOW_DONE
 LINK_CHANGED = POSTED_LINK_CHANGED
 NEIGHBOR_FAILED = POSTED_NEIGHBOR_FAILED
 DEVICE_GONE = POSTED_DEVICE_GONE
+EVENT_RING = RING_OF_EVENTS
+CAPTURE_RING = RING_OF_CAPTURES
 DROP_REASONS = drop_reasons()
 
 cdef enum:
+    RING_OF_EVENTS = 0
+    RING_OF_CAPTURES = 1
     FIRST_UDP_PORT = 49152
     UDP_STAMP_BYTES = 16
     RUN_SLICE_NS = 50000000        # of real time between two looks at Python's signals
 
 _LONGEST_NS = 10**15               # that is added to a time: 11 days
+_LONGEST_FRAME = 65664
 _LAST_NS = 4 * 10**18              # 126 years: with all that may be added it is still a time
 
 ctypedef void (*operation_function)(Worker *worker, void *argument) noexcept nogil
@@ -81,10 +89,13 @@ cdef class Switch:
     cdef int64_t dilation
     cdef object thread
     cdef object lock
+    cdef public object drain
 
-    def __cinit__(self, *, bint real_time=False, dilation=1, pool_limit_bytes=1 << 30):
+    def __cinit__(self, *, bint real_time=False, dilation=1, pool_limit_bytes=1 << 30, ring_bytes=1 << 27):
         must_lie("dilation (real seconds for one emulated second)", dilation, 1, 1000000)
         must_lie("pool limit", pool_limit_bytes, 0, INT64_MAX, " bytes")
+        if not 4096 <= ring_bytes <= 1 << 40 or ring_bytes & ring_bytes - 1:
+            raise ValueError(f"ring of {ring_bytes} bytes: allowed are powers of two from 4096")
         self.lock = threading.Lock()
         self.real_time = real_time
         self.dilation = dilation
@@ -92,6 +103,9 @@ cdef class Switch:
             raise MemoryError("the engine needs about 600 MB of address space (not memory): raise the limit (ulimit -v)")
         self.worker = worker_new(&self.tables)
         self.worker.pool.limit_bytes = pool_limit_bytes
+        self.worker.ring_bytes = ring_bytes
+        self.worker.event_ring.event_fd = new_event_fd()
+        self.worker.capture_ring.event_fd = new_event_fd()
         self.worker.clock.dilation = dilation if real_time else 0
         self.worker.event_fd = new_event_fd()
         self.worker.wake_fd = new_event_fd()
@@ -114,7 +128,10 @@ cdef class Switch:
         if worker is NULL:
             return
         self.worker = NULL
-        for descriptor in (worker.event_fd, worker.wake_fd, worker.epoll_fd, worker.timer_fd):
+        for descriptor in (
+            worker.event_fd, worker.wake_fd, worker.epoll_fd, worker.timer_fd,
+            worker.event_ring.event_fd, worker.capture_ring.event_fd,
+        ):
             if descriptor >= 0:
                 os.close(descriptor)
         lost = tables_close(&self.tables, worker)
@@ -543,22 +560,28 @@ cdef class Switch:
         with self.lock:
             self._announce()
             worker.run_ahead = not stop_on_event and wall_limit_ns == 0
+            posted = worker.posted_tail
             while not finished:
                 slice_ns = host_clock_ns() + RUN_SLICE_NS
                 if wall_limit_ns and slice_ns > limit_ns:
                     slice_ns = limit_ns
-                posted = worker.posted_tail
                 with nogil:
                     finished = worker_run(worker, target_ns, stop_on_event, slice_ns)
                 if finished:
                     break
                 if worker.instant_ns > worker.clock.now_ns:
                     worker.clock.now_ns = worker.instant_ns
-                if (stop_on_event and worker.posted_tail != posted) or (wall_limit_ns and host_clock_ns() >= limit_ns):
+                if worker.drain_due:
+                    worker.drain_due = 0
+                    if self.drain is not None:
+                        self.drain()
+                if stop_on_event and worker.posted_tail != posted:
+                    target_ns = worker.instant_ns  # finish the instant, so that it is whole
+                elif wall_limit_ns and host_clock_ns() >= limit_ns:
                     return False
                 PyErr_CheckSignals()
             worker.clock.now_ns = target_ns
-            return True
+            return target_ns == until_ns
 
     def start(self):
         cdef Worker *worker = self._open()
@@ -601,6 +624,42 @@ cdef class Switch:
             events.append((posted.time_ns, posted.kind, posted.index))
             atomic_store32(&worker.posted_head, worker.posted_head + 1)
         return events
+
+    # Records: what the data path tells in full.
+
+    cdef Ring *_ring(self, ring) except NULL:
+        cdef Worker *worker = self._open()
+        if ring == RING_OF_EVENTS:
+            return &worker.event_ring
+        if ring == RING_OF_CAPTURES:
+            return &worker.capture_ring
+        raise ValueError(f"there is no ring {ring}")
+
+    def take_records(self, ring):
+        cdef Ring *source = self._ring(ring)
+        cdef uint64_t length = ring_readable(source)
+        cdef bytes records = PyBytes_FromStringAndSize(NULL, length)
+        cdef uint8_t *target = <uint8_t *><char *>records
+        if length:
+            with nogil:
+                ring_copy(source, source.head, target, length)
+            atomic_store64(&source.head, source.head + length)
+        return records
+
+    def lost_records(self, ring):
+        return self._ring(ring).lost_records
+
+    def ring_fd(self, ring):
+        return self._ring(ring).event_fd
+
+    def capture(self, interface, snap_bytes):
+        cdef Operation operation
+        operation.interface = self._interface(interface)
+        must_lie("snap length", snap_bytes, 0, _LONGEST_FRAME, " bytes")
+        operation.snap_bytes = snap_bytes
+        self._call(do_capture, &operation)
+        if not operation.found:
+            raise MemoryError("a capture needs 128 MB of address space (not memory): raise the limit (ulimit -v)")
 
     # Counters.
 

@@ -8,13 +8,14 @@ from libc.string cimport memcpy, memset
 
 from .flow cimport flow_start
 from .layout cimport (
-    DROP_REASON_COUNT, DROP_VNET_HEADER, POSTED_LINK_CHANGED, ROUTE_CONNECTED, ROUTE_LOCAL, Flow, Interface, MacEntry,
+    DROP_REASON_COUNT, DROP_VNET_HEADER, OBSERVE_CAPTURE, POSTED_LINK_CHANGED, ROUTE_CONNECTED, ROUTE_LOCAL, Flow, Interface, MacEntry,
     Neighbor, Node, Packet, PacketList, Pipe, Route, Worker,
 )
 from .neighbor cimport arp_announce
 from .packet cimport list_release, packet_copy_bytes, packet_new
-from .pipe cimport pipe_serve_until, pipe_set_timing, pipe_set_up
+from .pipe cimport pipe_find_ideal, pipe_serve_until, pipe_set_timing, pipe_set_up
 from .platform cimport must_resize, store32, store64
+from .ring cimport ring_open
 from .route cimport route_find, route_lookup, route_remove, route_set
 from .ether cimport interface_send
 from .schedule cimport drop, never, post
@@ -41,6 +42,7 @@ cdef struct Operation:
     const uint8_t *vnet_header     # NULL: a plain frame
     uint32_t frame_length
     uint32_t repeat
+    uint32_t snap_bytes
     # results
     bint found
     void *rows
@@ -187,6 +189,26 @@ cdef inline void do_copy_interface(Worker *worker, void *argument) noexcept nogi
 
 cdef inline void do_copy_worker(Worker *worker, void *argument) noexcept nogil:
     (<Operation *>argument).worker_copy[0] = worker[0]
+
+
+cdef inline void observe_captures(Pipe *pipe) noexcept nogil:
+    pipe.observed &= ~OBSERVE_CAPTURE & 0xFF
+    if pipe.sender.snap_bytes or pipe.receiver.snap_bytes:
+        pipe.observed |= OBSERVE_CAPTURE
+        pipe.ideal = 0
+    elif pipe.head == pipe.tail:
+        pipe_find_ideal(pipe)
+
+
+cdef inline void do_capture(Worker *worker, void *argument) noexcept nogil:
+    """Begin, change or (snap length 0) end an interface's capture. Not found: no memory for the ring."""
+    cdef Operation *operation = <Operation *>argument
+    operation.found = ring_open(&worker.capture_ring, worker.ring_bytes, worker.clock.dilation == 0)
+    if operation.found:
+        operation.interface.snap_bytes = operation.snap_bytes
+        if operation.interface.output is not NULL:
+            observe_captures(operation.interface.output)
+            observe_captures(operation.interface.input)
 
 
 cdef inline void do_start_flow(Worker *worker, void *argument) noexcept nogil:

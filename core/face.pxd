@@ -178,6 +178,7 @@ cdef inline dict worker_counters(Worker *worker):
         "hop_packets": worker.hop_packets,
         "vectors": worker.vectors,
         "copied_bytes": worker.pool.copied_bytes,
+        "captured_bytes": worker.captured_bytes,
         "packets_in_use": worker.pool.in_use - reading_packets,
         "pool_bytes": worker.pool.bytes,
         "pool_drop_packets": worker.pool.failed,

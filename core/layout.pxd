@@ -95,6 +95,10 @@ cdef enum Observation:
     OBSERVE_LATENESS = 2           # how late the host's clock finds it
     OBSERVE_CAPTURE = 4            # an interface at one of its ends is captured
 
+cdef enum CaptureDirection:
+    CAPTURE_INBOUND = 1            # as pcapng has them (epb_flags)
+    CAPTURE_OUTBOUND = 2
+
 cdef enum PostedKind:
     POSTED_FLOW_DONE = 1
     POSTED_LINK_CHANGED = 2
@@ -207,6 +211,14 @@ cdef struct Pipe:
     uint64_t down_drop_packets
     uint64_t loop_drop_packets
 
+# What a captured frame is told with, before its bytes.
+cdef struct CaptureHeader:
+    int64_t time_ns
+    uint32_t interface_index
+    uint32_t wire_bytes
+    uint8_t direction
+    uint8_t unused[7]
+
 cdef struct Address:
     uint32_t address
     uint32_t mask
@@ -221,6 +233,7 @@ cdef struct Interface:
     uint32_t index
     uint32_t address_count
     Address *addresses
+    uint32_t snap_bytes            # of each packet for the capture; 0: not captured
     uint64_t rx_packets
     uint64_t rx_bytes
     uint64_t tx_packets
@@ -363,6 +376,18 @@ cdef struct Posted:
 
 cdef struct Worker
 
+# Records for Python: see ring.pxd. Closed (capacity 0) until something is to be told.
+cdef struct Ring:
+    uint8_t *memory
+    uint64_t capacity
+    uint64_t head                  # the reader's: bytes it has taken
+    uint64_t tail                  # the writer's: bytes it has published …
+    uint64_t writing               # … and with the record that it is at
+    uint64_t lost_records
+    uint32_t reader_waits          # has seen an empty ring, and is to be woken
+    int event_fd                   # readable once there is something for a reader that waits
+    uint8_t grows                  # virtual time: nothing is lost
+
 # Where a frame of a device will be read to, and what of it does not fit there.
 cdef struct Reading:
     Packet *buffer
@@ -412,6 +437,11 @@ cdef struct Worker:
     uint32_t posted_head
     uint32_t posted_tail
     uint64_t posted_lost
+    Ring event_ring
+    Ring capture_ring
+    uint64_t captured_bytes
+    uint64_t ring_bytes            # capacity that a ring is opened with
+    uint8_t drain_due              # a ring of a virtual run is half full: stop, for Python to read it
     int event_fd                   # readable when something was posted
     int wake_fd                    # written to end the data path's sleep
     int epoll_fd

@@ -2,9 +2,11 @@
 
 from libc.stdint cimport uint32_t
 
-from .layout cimport Packet, Pipe, Worker
+from .capture cimport capture_vector
+from .layout cimport OBSERVE_CAPTURE, Packet, Pipe, Worker
 
 
 cdef inline void pipe_observe(Worker *worker, Pipe *pipe, Packet **vector, uint32_t count) noexcept nogil:
     """Show a vector that arrives by a pipe to each that has asked for it; packet.time_ns is the arrival."""
-    pass
+    if pipe.observed & OBSERVE_CAPTURE:
+        capture_vector(worker, pipe, vector, count)

@@ -15,7 +15,7 @@ from libc.stdint cimport UINT64_MAX, int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from .heap cimport heap_push
-from .layout cimport CROSSING_LIMIT, DROP_POOL_EMPTY, Event, Node, Packet, Pipe, PipeEntry, Waiting, Worker
+from .layout cimport CROSSING_LIMIT, DROP_POOL_EMPTY, OBSERVE_CAPTURE, Event, Node, Packet, Pipe, PipeEntry, Waiting, Worker
 from .packet cimport packet_release
 from .platform cimport is_likely, is_unlikely, must_resize
 from .schedule cimport TIMER_SOURCE, count_drop, never, node_event, node_wake
@@ -115,7 +115,10 @@ cdef inline Packet *pipe_first(Pipe *pipe) noexcept nogil:
 
 
 cdef inline void pipe_find_ideal(Pipe *pipe) noexcept nogil:
-    pipe.ideal = pipe.up and pipe.bandwidth_bps == 0 and pipe.delay_ns == 0 and pipe.loss_threshold == 0
+    pipe.ideal = (
+        pipe.up and pipe.bandwidth_bps == 0 and pipe.delay_ns == 0 and pipe.loss_threshold == 0
+        and not pipe.observed & OBSERVE_CAPTURE
+    )
 
 
 cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t time_ns) noexcept nogil:
@@ -218,7 +221,10 @@ cdef inline void pipe_send(Worker *worker, Pipe *pipe, Packet *packet, int64_t t
             return
         packet.crossings = <unsigned short>(worker.round + 1)
         pipe_append(worker, pipe, packet, time_ns)
-    elif is_likely(packet.segment_size == 0 or (pipe.bandwidth_bps == 0 and pipe.loss_threshold == 0)):
+    elif is_likely(
+        packet.segment_size == 0
+        or (pipe.bandwidth_bps == 0 and pipe.loss_threshold == 0 and not pipe.observed & OBSERVE_CAPTURE)
+    ):
         pipe_shape(worker, pipe, packet, time_ns)
     else:
         pipe_send_segments(worker, pipe, packet, time_ns)

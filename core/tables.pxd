@@ -10,6 +10,7 @@ from .layout cimport READING_BATCH, Flow, Interface, Neighbor, Node, Pipe, Poste
 from .packet cimport list_release, packet_release, pool_close
 from .pipe cimport node_find_lookahead, pipe_find_ideal, pipe_first
 from .platform cimport must_resize, must_zero, release_table, reserve_table
+from .ring cimport ring_close
 from .schedule cimport POSTED_CAPACITY, never
 
 cdef enum:
@@ -34,6 +35,7 @@ cdef inline Worker *worker_new(Tables *tables) noexcept nogil:
     worker.flows = tables.flows
     worker.posted = <Posted *>must_zero(POSTED_CAPACITY * sizeof(Posted))
     worker.event_fd = worker.wake_fd = worker.epoll_fd = worker.timer_fd = -1
+    worker.event_ring.event_fd = worker.capture_ring.event_fd = -1
     worker.clock.epoch_ns = -1
     worker.instant_ns = -1
     return worker
@@ -152,6 +154,8 @@ cdef inline uint64_t tables_close(Tables *tables, Worker *worker) noexcept nogil
             packet_release(&worker.pool, worker.readings[i].spill)
     lost = worker.pool.in_use
     pool_close(&worker.pool)
+    ring_close(&worker.event_ring)
+    ring_close(&worker.capture_ring)
     release_table(tables.nodes, NODE_LIMIT * sizeof(Node))
     release_table(tables.interfaces, INTERFACE_LIMIT * sizeof(Interface))
     release_table(tables.pipes, PIPE_LIMIT * sizeof(Pipe))

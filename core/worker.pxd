@@ -23,6 +23,7 @@ from .observe cimport pipe_observe
 from .packet cimport list_append, packet_release
 from .pipe cimport pipe_first
 from .platform cimport atomic_load32, atomic_store32, host_clock_ns, is_unlikely, prefetch
+from .ring cimport ring_wakes
 from .schedule cimport TIMER_FLOWS, TIMER_NEIGHBORS, TIMER_SOURCE, count_drop, drop, never, node_wake
 from .segment cimport packet_finish_checksum, packet_segment, wire_bytes, wire_segments
 from .tap cimport tap_read, tap_vector
@@ -324,7 +325,7 @@ cdef inline Node *next_node(Worker *worker, int64_t until_ns) noexcept nogil:
 
 
 cdef inline bint worker_run(Worker *worker, int64_t until_ns, bint stop_on_event, int64_t host_limit_ns) noexcept nogil:
-    """Handle all that is due by `until_ns`. False: stopped before, at an event's instant or for the wall clock."""
+    """Handle all that is due by `until_ns`. False: stopped before, at an event's instant, for the wall clock or a full ring."""
     cdef Node *node
     cdef uint32_t posted = worker.posted_tail
     cdef uint32_t turns = 0
@@ -336,6 +337,8 @@ cdef inline bint worker_run(Worker *worker, int64_t until_ns, bint stop_on_event
         node_turn(worker, node, target_ns)
         if stop_on_event and worker.posted_tail != posted:
             target_ns = worker.instant_ns  # finish the instant, so that it is whole
+        if is_unlikely(worker.drain_due):
+            return False
         turns += 1
         if turns & 63 == 0:
             if host_limit_ns and host_clock_ns() > host_limit_ns:
@@ -395,6 +398,10 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
         if worker.posted_tail != posted:
             posted = worker.posted_tail
             signal_fd(worker.event_fd)
+        if is_unlikely(worker.event_ring.capacity and ring_wakes(&worker.event_ring)):
+            signal_fd(worker.event_ring.event_fd)
+        if is_unlikely(worker.capture_ring.capacity and ring_wakes(&worker.capture_ring)):
+            signal_fd(worker.capture_ring.event_fd)
         next_ns = next_event_ns(worker)
         wait = True
         if next_ns != never():

@@ -65,6 +65,7 @@ BY_NODE: list[Callable[[Switch, int], object]] = [
     lambda s, i: s.memory_bytes(i),
 ]
 BY_INTERFACE: list[Callable[[Switch, int], object]] = [
+    lambda s, i: s.capture(i, 0),
     lambda s, i: s.add_address(i, NEAR, 24),
     lambda s, i: s.add_link(i, 2),
     lambda s, i: s.add_link(2, i),
@@ -175,6 +176,10 @@ def test_an_index_that_is_not_there(
         (lambda s: s.inject(2, b"frame", -1), "count"),
         (lambda s: s.inject(2, b"frame", 1 << 32), "count"),
         (lambda s: s.take_frames(3), "PORT nodes"),
+        (lambda s: s.capture(0, -1), "snap length"),
+        (lambda s: s.capture(0, 65665), "snap length"),
+        (lambda s: s.take_records(2), "no ring 2"),
+        (lambda s: s.ring_fd(-1), "no ring -1"),
         (lambda s: s.discard_frames(4, True), "PORT nodes"),
         (lambda s: s.run(-1), "does not go back"),
         (lambda s: (s.run(100), s.run(99)), "does not go back"),
