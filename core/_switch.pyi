@@ -22,6 +22,8 @@ EVENT_RING: Final[int]
 CAPTURE_RING: Final[int]
 
 DROP_REASONS: Final[tuple[str, ...]]
+LATE_ABOVE_NS: Final[int]
+LATE_ABOVE_PERCENT: Final[int]
 
 class PipeStatistics(TypedDict):
     """Exact at the moment of the call: sent = delivered + every drop + in_flight."""
@@ -37,6 +39,16 @@ class PipeStatistics(TypedDict):
     in_flight_packets: int
     waiting_packets: int
     waiting_bytes: int
+
+class Lateness(TypedDict):
+    """How late the packets of a pipe were handled; late_packets: by more than LATE_ABOVE_NS.
+
+    `buckets` are (least ns, packets), four for each factor of two, those that are not empty.
+    """
+
+    late_packets: int
+    worst_ns: int
+    buckets: list[tuple[int, int]]
 
 class InterfaceStatistics(TypedDict):
     """Frames and bytes that an interface took from its link and gave to it."""
@@ -59,6 +71,7 @@ class EngineStatistics(TypedDict):
     device_read_packets: int
     device_write_packets: int
     device_write_drop_packets: int
+    lost_events: int
 
 class PingReply(TypedDict):
     """One answer to an echo request: from whom, what ICMP type and code, after what time (ns)."""
@@ -105,6 +118,7 @@ class Switch:
         dilation: int = 1,
         pool_limit_bytes: int = 1 << 30,
         ring_bytes: int = 1 << 27,
+        judged_ns: int = 1_000_000_000,
     ) -> None: ...
     def close(self) -> None: ...
 
@@ -227,6 +241,18 @@ class Switch:
     # Counters.
     def statistics(self) -> EngineStatistics: ...
     def pipe_statistics(self, pipe: int) -> PipeStatistics: ...
+    def lateness(self, pipe: int) -> Lateness | None:
+        """None where nothing is measured: virtual time, a pipe without delay, or without a packet so far."""
+
+    def late_stretches(
+        self, since_ns: int = 0, *, under_way: bool = True
+    ) -> list[tuple[int, int, int, int, int, int]]:
+        """(pipe, from ns, until ns, packets, late packets, worst ns) of stretches that end after `since_ns`.
+
+        They join degraded seconds (judged_ns), in which more than LATE_ABOVE_PERCENT of a pipe's packets
+        are late; the one under way is judged as if it ended now, or left out.
+        """
+
     def interface_statistics(self, interface: int) -> InterfaceStatistics: ...
     def node_drops(self, node: int) -> dict[str, int]: ...
     def memory_bytes(self, node: int) -> int: ...

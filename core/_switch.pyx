@@ -14,16 +14,18 @@ from libc.string cimport memset
 
 from .clock cimport clock_now
 from .control cimport (
-    Operation, do_add_route, do_announce, do_capture, do_copy_drops, do_copy_flow, do_copy_interface, do_copy_macs,
-    do_copy_neighbors, do_copy_pipe, do_copy_routes, do_copy_worker, do_delete_route, do_inject, do_lookup,
+    Operation, do_add_route, do_announce, do_capture, do_copy_drops, do_copy_flow, do_copy_interface,
+    do_copy_late_stretches, do_copy_lateness, do_copy_macs, do_copy_neighbors, do_copy_pipe, do_copy_routes,
+    do_copy_worker, do_delete_route, do_inject, do_lookup,
     do_remove_flow, do_set_link_up, do_set_pipe, do_start_flow, do_stop_flow, do_take_frames, do_take_replies,
 )
 from .face cimport (
-    drop_reasons, interface_counters, node_memory, pipe_counters, route_row, take_drops, take_flow, take_frame_rows,
-    take_macs, take_neighbors, take_reply_rows, take_routes, worker_counters,
+    drop_reasons, interface_counters, lateness_counters, node_memory, pipe_counters, route_row, take_drops, take_flow, take_frame_rows,
+    take_late_stretches, take_macs, take_neighbors, take_reply_rows, take_routes, worker_counters,
 )
 from .ether cimport mac_load
 from .icmp cimport is_one_host
+from .lateness cimport LATE_NS, LATE_PERCENT, pipe_find_lateness
 from .layout cimport (
     FLOW_PING, FLOW_UDP, KIND_HOST, KIND_HUB, KIND_NIC, KIND_PORT, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
     POSTED_DEVICE_GONE, POSTED_FLOW_DONE, POSTED_LINK_CHANGED, POSTED_NEIGHBOR_FAILED, ROUTE_CONNECTED, ROUTE_GATEWAY,
@@ -65,6 +67,8 @@ DEVICE_GONE = POSTED_DEVICE_GONE
 EVENT_RING = RING_OF_EVENTS
 CAPTURE_RING = RING_OF_CAPTURES
 DROP_REASONS = drop_reasons()
+LATE_ABOVE_NS = LATE_NS
+LATE_ABOVE_PERCENT = LATE_PERCENT
 
 cdef enum:
     RING_OF_EVENTS = 0
@@ -91,9 +95,12 @@ cdef class Switch:
     cdef object lock
     cdef public object drain
 
-    def __cinit__(self, *, bint real_time=False, dilation=1, pool_limit_bytes=1 << 30, ring_bytes=1 << 27):
+    def __cinit__(
+        self, *, bint real_time=False, dilation=1, pool_limit_bytes=1 << 30, ring_bytes=1 << 27, judged_ns=1000000000,
+    ):
         must_lie("dilation (real seconds for one emulated second)", dilation, 1, 1000000)
         must_lie("pool limit", pool_limit_bytes, 0, INT64_MAX, " bytes")
+        must_lie("judged time", judged_ns, 1, _LONGEST_NS, " ns")
         if not 4096 <= ring_bytes <= 1 << 40 or ring_bytes & ring_bytes - 1:
             raise ValueError(f"ring of {ring_bytes} bytes: allowed are powers of two from 4096")
         self.lock = threading.Lock()
@@ -106,6 +113,7 @@ cdef class Switch:
         self.worker.ring_bytes = ring_bytes
         self.worker.event_ring.event_fd = new_event_fd()
         self.worker.capture_ring.event_fd = new_event_fd()
+        self.worker.judged_ns = judged_ns
         self.worker.clock.dilation = dilation if real_time else 0
         self.worker.event_fd = new_event_fd()
         self.worker.wake_fd = new_event_fd()
@@ -585,6 +593,7 @@ cdef class Switch:
 
     def start(self):
         cdef Worker *worker = self._open()
+        cdef uint32_t i
         if not self.real_time:
             raise RuntimeError("start() is for real time; in virtual time, run() the engine")
         if self.thread is not None:
@@ -592,6 +601,8 @@ cdef class Switch:
         worker.stop_flag = 0
         if worker.clock.epoch_ns < 0:
             worker.clock.epoch_ns = host_clock_ns()
+        for i in range(self.tables.pipe_count):
+            pipe_find_lateness(worker, &self.tables.pipes[i])
         self._announce()
         thread = threading.Thread(target=self._loop, name="manystack data path", daemon=True)
         self.thread = thread
@@ -676,6 +687,21 @@ cdef class Switch:
         operation.pipe = self._pipe(pipe)
         self._call(do_copy_pipe, &operation)
         return pipe_counters(&operation)
+
+    def lateness(self, pipe):
+        cdef Operation operation
+        operation.pipe = self._pipe(pipe)
+        self._call(do_copy_lateness, &operation)
+        return lateness_counters(&operation.lateness_copy) if operation.found else None
+
+    def late_stretches(self, since_ns=0, *, bint under_way=True):
+        cdef Operation operation
+        self._open()
+        must_lie("time", since_ns, INT64_MIN, INT64_MAX, " ns")
+        operation.since_ns = since_ns
+        operation.found = under_way
+        self._call(do_copy_late_stretches, &operation)
+        return take_late_stretches(&operation)
 
     def interface_statistics(self, interface):
         cdef Operation operation

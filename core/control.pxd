@@ -6,10 +6,12 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
+from .clock cimport clock_now
 from .flow cimport flow_start
+from .lateness cimport lateness_reach, lateness_second, pipe_find_lateness, stretch_absorb
 from .layout cimport (
-    DROP_REASON_COUNT, DROP_VNET_HEADER, OBSERVE_CAPTURE, POSTED_LINK_CHANGED, ROUTE_CONNECTED, ROUTE_LOCAL, Flow, Interface, MacEntry,
-    Neighbor, Node, Packet, PacketList, Pipe, Route, Worker,
+    DROP_REASON_COUNT, DROP_VNET_HEADER, OBSERVE_CAPTURE, POSTED_LINK_CHANGED, ROUTE_CONNECTED, ROUTE_LOCAL, Flow, Interface,
+    Lateness, LateStretch, MacEntry, Neighbor, Node, Packet, PacketList, Pipe, Route, Worker,
 )
 from .neighbor cimport arp_announce
 from .packet cimport list_release, packet_copy_bytes, packet_new
@@ -43,17 +45,24 @@ cdef struct Operation:
     uint32_t frame_length
     uint32_t repeat
     uint32_t snap_bytes
+    int64_t since_ns
     # results
     bint found
     void *rows
     uint32_t row_count
     Pipe pipe_copy
+    Lateness lateness_copy
     Interface interface_copy
     Interface sender_copy
     Flow flow_copy
     Worker *worker_copy
     uint32_t in_flight
     Route route_copy
+
+# A degraded stretch of a pipe.
+cdef struct LateRow:
+    uint32_t pipe
+    LateStretch stretch
 
 
 cdef inline void do_set_pipe(Worker *worker, void *argument) noexcept nogil:
@@ -65,6 +74,7 @@ cdef inline void do_set_pipe(Worker *worker, void *argument) noexcept nogil:
     pipe_set_timing(
         worker, pipe, operation.bandwidth_bps, operation.overhead_bytes, operation.delay_ns, worker.instant_ns
     )
+    pipe_find_lateness(worker, pipe)
     post(worker, worker.instant_ns, POSTED_LINK_CHANGED, pipe.index)
 
 
@@ -180,6 +190,49 @@ cdef inline void do_copy_pipe(Worker *worker, void *argument) noexcept nogil:
     operation.pipe_copy = pipe[0]
     operation.interface_copy = pipe.receiver[0]
     operation.sender_copy = pipe.sender[0]
+
+
+cdef inline void do_copy_lateness(Worker *worker, void *argument) noexcept nogil:
+    """Copy the lateness of a pipe that has had a packet."""
+    cdef Operation *operation = <Operation *>argument
+    operation.found = operation.pipe.lateness is not NULL
+    if operation.found:
+        operation.lateness_copy = operation.pipe.lateness[0]
+
+
+cdef inline void do_copy_late_stretches(Worker *worker, void *argument) noexcept nogil:
+    """Copy the degraded stretches of all pipes that end after `since_ns`; `found` asks for the second under way, as if it ended now."""
+    cdef Operation *operation = <Operation *>argument
+    cdef int64_t now_ns = clock_now(&worker.clock)
+    cdef Lateness *lateness = worker.late_pipes
+    cdef LateStretch last
+    cdef LateRow *rows
+    cdef uint32_t capacity = 0
+    cdef uint32_t i
+    while lateness is not NULL:
+        lateness_reach(worker, lateness, now_ns)
+        capacity += lateness.stretch_count + 1
+        lateness = lateness.next
+    rows = <LateRow *>must_resize(NULL, (capacity + 1) * sizeof(LateRow))
+    operation.rows = rows
+    operation.row_count = 0
+    lateness = worker.late_pipes
+    while lateness is not NULL:
+        for i in range(lateness.stretch_count):
+            if lateness.stretches[i].until_ns > operation.since_ns:
+                rows[operation.row_count].pipe = lateness.pipe.index
+                rows[operation.row_count].stretch = lateness.stretches[i]
+                operation.row_count += 1
+        if operation.found and now_ns > operation.since_ns and lateness_second(worker, lateness, now_ns, &last):
+            while operation.row_count and rows[operation.row_count - 1].pipe == lateness.pipe.index and (
+                rows[operation.row_count - 1].stretch.until_ns >= last.from_ns
+            ):
+                operation.row_count -= 1
+                stretch_absorb(&last, &rows[operation.row_count].stretch)
+            rows[operation.row_count].pipe = lateness.pipe.index
+            rows[operation.row_count].stretch = last
+            operation.row_count += 1
+        lateness = lateness.next
 
 
 cdef inline void do_copy_interface(Worker *worker, void *argument) noexcept nogil:

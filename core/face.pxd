@@ -5,11 +5,12 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free, qsort
 
-from .control cimport Operation
+from .control cimport LateRow, Operation
 from .ether cimport mac_store
+from .lateness cimport lateness_bucket_from
 from .layout cimport (
-    DROP_REASON_COUNT, FLOW_PING, NEIGHBOR_INCOMPLETE, NEIGHBOR_PROBE, READING_BATCH, ROUTE_CONNECTED, ROUTE_GATEWAY,
-    ROUTE_LOCAL, Address, Flow, Interface, MacEntry, Neighbor, Node, Pipe, Reply, Route, Waiting, Worker,
+    DROP_REASON_COUNT, FLOW_PING, LATENESS_BUCKETS, NEIGHBOR_INCOMPLETE, NEIGHBOR_PROBE, READING_BATCH, ROUTE_CONNECTED, ROUTE_GATEWAY,
+    ROUTE_LOCAL, Address, Flow, Interface, Lateness, LateStretch, MacEntry, Neighbor, Node, Pipe, Reply, Route, Waiting, Worker,
 )
 from .platform cimport load32, load64
 
@@ -185,6 +186,7 @@ cdef inline dict worker_counters(Worker *worker):
         "device_read_packets": worker.device_read_packets,
         "device_write_packets": worker.device_write_packets,
         "device_write_drop_packets": worker.device_write_drop_packets,
+        "lost_events": worker.posted_lost,
     }
 
 
@@ -203,6 +205,32 @@ cdef inline dict pipe_counters(Operation *operation):
         "waiting_packets": pipe.tail - pipe.service if pipe.bandwidth_bps else 0,
         "waiting_bytes": pipe.queue_bytes,
     }
+
+
+cdef inline dict lateness_counters(Lateness *lateness):
+    """A pipe's lateness, and its buckets that are not empty as (least ns, packets)."""
+    cdef uint32_t i
+    cdef list buckets = []
+    for i in range(LATENESS_BUCKETS):
+        if lateness.buckets[i]:
+            buckets.append((lateness_bucket_from(i), lateness.buckets[i]))
+    return {"late_packets": lateness.late_packets, "worst_ns": lateness.worst_ns, "buckets": buckets}
+
+
+cdef inline list take_late_stretches(Operation *operation):
+    """(pipe, from, until, packets, late packets, worst in ns), by pipe and time."""
+    cdef LateStretch *stretch
+    cdef uint32_t i
+    cdef list rows = []
+    for i in range(operation.row_count):
+        stretch = &(<LateRow *>operation.rows)[i].stretch
+        rows.append((
+            (<LateRow *>operation.rows)[i].pipe, stretch.from_ns, stretch.until_ns, stretch.packets,
+            stretch.late_packets, stretch.worst_ns,
+        ))
+    free(operation.rows)
+    rows.sort()
+    return rows
 
 
 cdef inline dict interface_counters(Interface *interface):
@@ -229,4 +257,6 @@ cdef inline uint64_t node_memory(Node *node) noexcept:
             total += sizeof(Pipe) + interface.output.capacity * 16
             if interface.output.waiting is not NULL:
                 total += interface.output.capacity * sizeof(Waiting)
+            if interface.output.lateness is not NULL:
+                total += sizeof(Lateness) + interface.output.lateness.stretch_capacity * sizeof(LateStretch)
     return total

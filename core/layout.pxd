@@ -18,6 +18,7 @@ cdef enum:
     PACKET_METADATA = 64
     PACKET_HEADROOM = 128
     READING_BATCH = 64             # frames that one call may bring from a device
+    LATENESS_BUCKETS = 144         # four for each factor of two, up to 137 s
 
 cdef enum NodeKind:
     KIND_HOST = 0
@@ -210,6 +211,36 @@ cdef struct Pipe:
     uint64_t loss_packets
     uint64_t down_drop_packets
     uint64_t loop_drop_packets
+    Lateness *lateness             # on first use
+
+# A stretch of degraded seconds of a pipe, and what was handled in them.
+cdef struct LateStretch:
+    int64_t from_ns
+    int64_t until_ns
+    uint64_t packets
+    uint64_t late_packets
+    int64_t worst_ns
+
+# How late what arrived by a pipe has been handled: see lateness.pxd.
+cdef struct Lateness:
+    uint64_t buckets[LATENESS_BUCKETS]
+    int64_t worst_ns
+    uint64_t late_packets
+    int64_t second                 # the one under way …
+    uint64_t second_packets
+    uint64_t second_late_packets
+    int64_t second_worst_ns
+    int64_t second_first_ns        # … and the first logical arrival among its late ones
+    LateStretch *stretches         # in the order of time
+    uint32_t stretch_count
+    uint32_t stretch_capacity
+    Pipe *pipe
+    Lateness *next                 # of the worker's late pipes
+
+# What is remembered of a packet that is being handled.
+cdef struct Arrival:
+    int64_t time_ns
+    uint32_t packets
 
 # What a captured frame is told with, before its bytes.
 cdef struct CaptureHeader:
@@ -425,6 +456,7 @@ cdef struct Worker:
     uint8_t run_ahead
     uint32_t stop_flag             # set by the control thread to end the loop
     Packet *vector[VECTOR_SIZE]
+    Arrival arrivals[VECTOR_SIZE]  # those of the vector, where its pipe's lateness is measured
     PacketList loopback            # what the node in turn has sent to itself
     PacketList undeliverable       # what no neighbour answered for
     Pool pool
@@ -450,6 +482,8 @@ cdef struct Worker:
     Node *failed_device            # that could not be written to, because it is down or no more
     Mailbox mailbox
     Clock clock
+    Lateness *late_pipes           # those by which a late packet has come
+    int64_t judged_ns              # the time that their lateness is judged over: a second
     Flow *flows
     uint32_t flow_high             # flows[flow_high] and above have never been used
     Node *nodes

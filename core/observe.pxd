@@ -3,10 +3,13 @@
 from libc.stdint cimport uint32_t
 
 from .capture cimport capture_vector
-from .layout cimport OBSERVE_CAPTURE, Packet, Pipe, Worker
+from .lateness cimport lateness_vector
+from .layout cimport OBSERVE_CAPTURE, OBSERVE_LATENESS, Packet, Pipe, Worker
 
 
 cdef inline void pipe_observe(Worker *worker, Pipe *pipe, Packet **vector, uint32_t count) noexcept nogil:
     """Show a vector that arrives by a pipe to each that has asked for it; packet.time_ns is the arrival."""
+    if pipe.observed & OBSERVE_LATENESS:
+        lateness_vector(worker, vector, count)
     if pipe.observed & OBSERVE_CAPTURE:
         capture_vector(worker, pipe, vector, count)

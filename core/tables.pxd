@@ -6,6 +6,7 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from .icmp cimport ICMP_BURST
+from .lateness cimport lateness_free
 from .layout cimport READING_BATCH, Flow, Interface, Neighbor, Node, Pipe, Posted, Tables, Worker
 from .packet cimport list_release, packet_release, pool_close
 from .pipe cimport node_find_lookahead, pipe_find_ideal, pipe_first
@@ -130,6 +131,7 @@ cdef inline void pipe_free(Worker *worker, Pipe *pipe) noexcept nogil:
         pipe.head += 1
     free(pipe.ring)
     free(pipe.waiting)
+    lateness_free(pipe)
 
 
 cdef inline uint64_t tables_close(Tables *tables, Worker *worker) noexcept nogil:

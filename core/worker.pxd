@@ -13,9 +13,10 @@ from .flow cimport flow_timer
 from .heap cimport heap_pop, heap_replace_first, heap_second
 from .icmp cimport ICMP_UNREACHABLE, UNREACHABLE_HOST, icmp_error
 from .ip4_input cimport ether_input, ip4_local, ip4_router_vector
+from .lateness cimport lateness_handled
 from .layout cimport (
     DROP_NEIGHBOR_UNREACHABLE, DROP_POOL_EMPTY, KIND_HOST, KIND_HUB, KIND_NIC, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
-    VECTOR_SIZE, Command, Event, Interface, Node, Packet, Pipe, PipeEntry, Worker, sem_t,
+    OBSERVE_LATENESS, VECTOR_SIZE, Command, Event, Interface, Node, Packet, Pipe, PipeEntry, Worker, sem_t,
 )
 from .neighbor cimport neighbor_timer
 from .nic cimport nic_read, nic_vector
@@ -259,6 +260,8 @@ cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcep
             if count == 0:
                 continue
             node_input(worker, pipe.receiver, worker.vector, count)
+            if is_unlikely(pipe.observed & OBSERVE_LATENESS):
+                lateness_handled(worker, pipe, count)
             left -= count if count < left else left
         if worker.loopback.count:
             node_loopback(worker, node)

@@ -27,6 +27,7 @@ from manystack.runtime import Runtime
 from manystack.summary import Summary, summarize
 from manystack.topology import PlacedError, TimeMode, Topology, TopologyError
 from manystack.topology.model import DEVICE_KINDS
+from manystack.verdict import Verdict, Watch
 from manystack.wiring import wire
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class Engine:
         self._index_names = list(self.wiring.nodes)
         self.loop = EngineLoop(self)
         """The asyncio loop on this engine's clock."""
+        self._watch = Watch(self)
 
     def start(self) -> None:
         """Open devices and the control socket, all or none; then, in real time, let time begin."""
@@ -136,6 +138,7 @@ class Engine:
         except BaseException:
             self.close()
             raise
+        self._watch.begin()
         self._state = "started"
 
     def close(self) -> None:
@@ -307,6 +310,16 @@ class Engine:
         """Return what the network has done so far: traffic, links, drops, the engine's own losses, times."""
         self._require_open()
         return summarize(self)
+
+    def verdict(self) -> Verdict:
+        """Return whether the run so far can be relied on; where not, when and by how much."""
+        self._require_open()
+        return self._watch.verdict()
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether the last whole second was degraded; it is looked at while the engine's loop runs."""
+        return self._watch.is_degraded
 
     # Flows: for handles and probes.
 

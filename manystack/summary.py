@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from manystack.text import NOTHING, clock_text, count_text, plural, rate_text, share_text, table, time_text
-from manystack.wiring import FlowState
+from manystack.verdict import PipeLateness, Verdict, own_losses, pipe_lateness, verdict_lines
+from manystack.wiring import FlowState, direction_name
 
 if TYPE_CHECKING:
     from manystack.core._switch import EngineStatistics, FlowStatistics, PipeStatistics
@@ -47,6 +48,8 @@ class PipeSummary:
     target: str
     up: bool
     counters: "PipeStatistics"
+    lateness: PipeLateness | None
+    """None in virtual time, on a pipe that takes no time, and before the first packet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Summary:
     nodes: tuple[NodeSummary, ...]
     engine: "EngineStatistics"
     own_loss_packets: dict[str, int]
+    verdict: Verdict
     missing_offloads: tuple[str, ...] = ()
     """What the kernel cannot leave to the engine, so that taps cost more time."""
 
@@ -96,26 +100,24 @@ def summarize(engine: "Engine") -> Summary:
         outside_changes=tuple(engine.outside_changes),
         traffic=tuple(traffic_summary(state, switch.flow(state.flow)) for state in engine.wiring.flows),
         links=tuple(
-            PipeSummary(source, target, state.up, switch.pipe_statistics(pipe))
+            PipeSummary(
+                source,
+                target,
+                state.up,
+                switch.pipe_statistics(pipe),
+                None if engine.is_virtual else pipe_lateness(switch.lateness(pipe)),
+            )
             for state in engine.wiring.links
             for pipe, source, target in zip(state.pipes, state.ends, reversed(state.ends), strict=True)
         ),
         nodes=tuple(_node_summaries(engine)),
         engine=statistics,
         own_loss_packets=own_losses(engine, statistics),
+        verdict=engine.verdict(),
         missing_offloads=next(
             (tap.missing_offloads for tap in engine.taps.values()), ()
         ),  # one kernel: alike
     )
-
-
-def own_losses(engine: "Engine", statistics: "EngineStatistics") -> dict[str, int]:
-    """Return what the emulator itself lost, which no model of the topology explains; empty if nothing."""
-    losses = {f"tap {name}": tap.drops() for name, tap in engine.taps.items()}
-    losses |= {f"nic {name}": nic.drops() for name, nic in engine.nics.items()}
-    losses["devices, writing"] = statistics["device_write_drop_packets"]
-    losses["packet pool"] = statistics["pool_drop_packets"]
-    return {place: count for place, count in losses.items() if count}
 
 
 def traffic_summary(state: FlowState, flow: "FlowStatistics") -> TrafficSummary:
@@ -164,7 +166,7 @@ def summary_lines(summary: Summary, ended: str | None = None) -> list[str]:
     for part in (_traffic_lines(summary), _link_lines(summary), _node_lines(summary)):
         if part:
             lines += ["", *part]
-    lines += ["", own_loss_line(summary)]
+    lines += ["", own_loss_line(summary), *verdict_lines(summary.verdict)]
     if summary.missing_offloads:
         missing = ", ".join(summary.missing_offloads)
         lines.append(f"This kernel lacks offloads, so that taps cost more time: {missing}.")
@@ -236,6 +238,9 @@ def pipe_table(pipes: Iterable[PipeSummary]) -> list[str]:
     counters = [dict(pipe.counters) for pipe in pipes]
     shown = [key for key in DROP_COLUMNS if any(counter[key] for counter in counters)]
     headers = ["LINK", "STATE", "SENT", "DELIVERED", *(DROP_COLUMNS[key] for key in shown)]
+    timed = any(pipe.lateness for pipe in pipes)
+    if timed:
+        headers += ["LATENESS P99", "WORST"]
     rows = []
     for pipe, counter in zip(pipes, counters, strict=True):
         drops = [f"{counter[key]:,}" for key in shown]
@@ -243,14 +248,21 @@ def pipe_table(pipes: Iterable[PipeSummary]) -> list[str]:
         delivered = count_text(pipe.counters["delivered_packets"])
         rows.append(
             [
-                f"{pipe.source} → {pipe.target}",
+                direction_name(pipe.source, pipe.target),
                 state,
                 count_text(pipe.counters["sent_packets"]),
                 delivered,
                 *drops,
+                *(_lateness_cells(pipe.lateness) if timed else []),
             ]
         )
     return table(headers, rows, left=2)
+
+
+def _lateness_cells(lateness: PipeLateness | None) -> list[str]:
+    if lateness is None:
+        return [NOTHING, NOTHING]
+    return [time_text(lateness.p99_ns), time_text(lateness.worst_ns)]
 
 
 def _link_lines(summary: Summary) -> list[str]:
@@ -286,4 +298,4 @@ def own_loss_line(summary: Summary) -> str:
         return "The emulator itself lost nothing."
     total = plural(sum(summary.own_loss_packets.values()), "packet")
     places = ", ".join(f"{place} {count:,}" for place, count in summary.own_loss_packets.items())
-    return f"The emulator itself lost {total} ({places}): this run is degraded."
+    return f"The emulator itself lost {total} ({places})."

@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from manystack.engine import Engine, Event
-from manystack.summary import TrafficSummary, lost_text, own_losses, traffic_summary
+from manystack.summary import TrafficSummary, lost_text, traffic_summary
 from manystack.text import clock_text, count_text, plural, rate_text, time_text
+from manystack.verdict import own_losses
 
 if TYPE_CHECKING:
     from manystack.core._switch import FlowStatistics
@@ -186,6 +187,8 @@ class LiveView:
         losses = own_losses(engine, statistics)
         if losses:
             text.append(f"  emulator lost {sum(losses.values()):,}", "bold red")
+        if engine.is_degraded:
+            text.append("  degraded", "bold red")
         return text
 
     def _traffic(self, rows: int) -> Table:

@@ -77,6 +77,16 @@ class Wiring:
     flows: list[FlowState] = field(default_factory=list)
     owners: dict[IPv4Address, str] = field(default_factory=dict)
 
+    def pipe_name(self, pipe: int) -> str:
+        """Return one direction of a link by its ends."""
+        link = self.links[pipe // 2]
+        return direction_name(*link.ends) if pipe == link.pipes[0] else direction_name(*reversed(link.ends))
+
+
+def direction_name(source: str, target: str) -> str:
+    """Return what the direction of a link from one end to the other is called."""
+    return f"{source} → {target}"
+
 
 def wire(topology: Topology, switch: core.Switch, seed: int) -> Wiring:
     """Build nodes, links, addresses, routes and traffic, in that order.

@@ -282,7 +282,6 @@ def test_a_name_that_is_taken_is_refused_before_anything_starts(topology: Path) 
     [
         (["--workers", "2"], "not in this version"),
         (["--events", "x"], "not in this version"),
-        (["--strict"], "not in this version"),
         (["--duration", "10"], "--duration"),
         (["--time", "fast"], "real, virtual"),
         (["--seed", "-1"], "--seed"),

@@ -64,7 +64,7 @@ def test_the_text_tells_what_the_numbers_say() -> None:
     assert "udp a → b, 16Mbit/s" in text
     assert "QUEUE DROPS" in text
     assert "LOSS" not in text  # nothing was lost on the wire
-    assert lines[-1] == "The emulator itself lost nothing."
+    assert lines[-2] == "The emulator itself lost nothing."
 
 
 def test_a_large_network_is_cut_short_but_not_what_dropped_packets() -> None:

@@ -28,7 +28,9 @@ from manystack.view import LiveView, PlainView, View, showing
 @click.option("--name", help="What other commands call this network; default: the topology's name.")
 @click.option("--workers", type=click.IntRange(1), default=1, hidden=True)
 @click.option("--events", hidden=True)
-@click.option("--strict", is_flag=True, hidden=True)
+@click.option(
+    "--strict", is_flag=True, help="Exit with 1 if the emulator was late or lost packets of its own accord."
+)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the summary as one JSON document; progress goes to stderr."
 )
@@ -47,14 +49,13 @@ def main(
     """Run the network in the file TOPOLOGY and print a summary at its end.
 
     It ends after --duration; or on Ctrl-C, SIGTERM or `emu stop`; or, in virtual time, when nothing is
-    left to do; or, in real time without tap or nic, when its traffic is done. All of these are exit code 0.
+    left to do; or, in real time without tap or nic, when its traffic is done. All of these are exit code 0,
+    unless --strict is given and the run is degraded.
     """
     if workers > 1:
         not_in_this_version("--workers above 1")
     if events is not None:
         not_in_this_version("--events")
-    if strict:
-        not_in_this_version("--strict")
     limit_ns = None if duration is None else duration_ns(duration, "--duration")
     network = load(topology, as_json)
     # Until the loop handles it, and while the network closes, SIGTERM unwinds as Ctrl-C does.
@@ -69,6 +70,8 @@ def main(
         echo_json(plain(summary) | {"ended": ended, "reproducible": summary.reproducible})
     else:
         echo_lines(summary_lines(summary, ended))
+    if strict and summary.verdict.state == "degraded":
+        sys.exit(1)
 
 
 async def _run(engine: Engine, view: View, duration: int | None) -> tuple[str, Summary]:
