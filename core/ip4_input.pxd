@@ -36,7 +36,7 @@ from .pipe cimport pipe_send
 from .platform cimport get16, get32, is_likely, is_unlikely, load16, load32, prefetch, store16
 from .route cimport route_lookup, route_set
 from .schedule cimport count_drop, drop, own_header, read_header
-from .segment cimport packet_segment, wire_frame_bytes, wire_segments
+from .segment cimport packet_segment, wire_bytes, wire_frame_bytes, wire_segments
 
 cdef enum:
     IP_OPTION_LOOSE_ROUTE = 131
@@ -374,13 +374,21 @@ cdef inline bint checksum_good(uint8_t *ip) noexcept nogil:
     return total == 0xFFFFu
 
 
+cdef inline uint32_t longest_forwarded(Interface *interface, Neighbor *neighbor) noexcept nogil:
+    """Bytes of the longest packet that is plainly forwarded from an interface to a neighbour; 0 where none is."""
+    if neighbor is NULL or neighbor.interface == interface or neighbor.interface.output is NULL:
+        return 0
+    return interface.mtu if interface.mtu < neighbor.interface.mtu else neighbor.interface.mtu
+
+
 cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet **vector, uint32_t count) noexcept nogil:
     """A vector of frames at a router's interface, in order."""
     cdef Node *node = interface.node
     cdef Neighbor *neighbor = NULL
     cdef Interface *output = NULL
     cdef uint32_t last_destination = 0
-    cdef uint32_t destination, total_length, i
+    cdef uint32_t longest = 0      # packet that goes this way as it is, in bytes; 0: none
+    cdef uint32_t destination, i
     cdef uint64_t packets = 0
     cdef uint64_t bytes = 0
     cdef Packet *packet
@@ -400,24 +408,18 @@ cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet 
         if destination != last_destination or neighbor is NULL:
             neighbor = fast_neighbor(node, destination)
             last_destination = destination
-        total_length = get16(ip + 2)
+            longest = longest_forwarded(interface, neighbor)
         if is_likely(
-            neighbor is not NULL
+            wire_frame_bytes(packet) - ETHER_HEADER <= longest
             and neighbor.usable_until_ns >= packet.time_ns
             and load16(frame + 12) == ETHER_TYPE_IP4_RAW
             and mac_load(frame) == interface.mac
             and not frame[6] & MAC_GROUP_BIT
             and ip[0] == 0x45
             and ip[8] > 1
-            and total_length >= IP_HEADER
-            and total_length + ETHER_HEADER == packet.total_length
-            and total_length <= interface.mtu
-            and total_length <= neighbor.interface.mtu
-            and neighbor.interface != interface
-            and neighbor.interface.output is not NULL
+            and get16(ip + 2) + ETHER_HEADER == packet.total_length
             and packet.parent is NULL
             and packet.references == 1
-            and packet.segment_size == 0
             and is_one_host(get32(ip + 12))
             and (packet.checksum_state & CHECKSUM_IP_VALID or checksum_good(ip))
         ):
@@ -428,8 +430,8 @@ cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet 
                 interface_count(output, packets, bytes)
                 output = neighbor.interface
                 packets = bytes = 0
-            packets += 1
-            bytes += packet.total_length
+            packets += wire_segments(packet)
+            bytes += wire_bytes(packet)
             pipe_send(worker, output.output, packet, packet.time_ns)
         else:
             ether_input(worker, interface, packet)
