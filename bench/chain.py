@@ -51,9 +51,12 @@ class Chain:
 
 
 @contextmanager
-def open_chain(routers: int, *, shaped: bool) -> Iterator[Chain]:
-    """A chain of `routers` in virtual time; each knows its neighbors, and the sink discards what arrives."""
-    switch = Switch()
+def open_chain(routers: int, *, shaped: bool, proof: bool = False) -> Iterator[Chain]:
+    """A chain of `routers` in virtual time; each knows its neighbors, and the sink discards what arrives.
+
+    proof: with the run's hash.
+    """
+    switch = Switch(proof=proof)
     try:
         source, sink = switch.add_node(PORT), switch.add_node(PORT)
         nodes = [switch.add_node(ROUTER) for _ in range(routers)]

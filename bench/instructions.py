@@ -37,32 +37,38 @@ HEAD = """\
 """
 
 
-def forward(shaped: bool, vectors: int) -> None:
+CASES = {
+    "unshaped": {"shaped": False},
+    "shaped": {"shaped": True},
+    "shaped, run hash": {"shaped": True, "proof": True},
+}
+
+
+def forward(case: str, vectors: int) -> None:
     """What is counted."""
-    with open_chain(ROUTERS, shaped=shaped) as chain:
+    with open_chain(ROUTERS, **CASES[case]) as chain:
         chain.forward(vectors)
 
 
-def count(shaped: bool, vectors: int, folder: Path) -> int:
+def count(case: str, vectors: int, folder: Path) -> int:
     """Instructions of a process that forwards so many vectors, its own start included."""
-    counts = folder / f"{shaped}-{vectors}"
+    counts = folder / f"{case}-{vectors}"
     command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={counts}", "--quiet"]
-    command += [sys.executable, "-m", "bench.instructions", "--forward", str(vectors)]
-    command += ["--shaped"] if shaped else []
+    command += [sys.executable, "-m", "bench.instructions", "--forward", str(vectors), "--case", case]
     environment = os.environ | {"PYTHONHASHSEED": "0"}
     subprocess.run(command, check=True, env=environment, cwd=BASELINE.parent.parent)
     return int(re.findall(r"^(?:summary|totals): (\d+)", counts.read_text(), re.MULTILINE)[-1])
 
 
 def measure() -> dict[str, float]:
-    """Instructions a hop-packet, unshaped and shaped."""
-    runs = [(shaped, vectors) for shaped in (False, True) for vectors in (FEW, MANY)]
+    """Instructions a hop-packet in each case."""
+    runs = [(case, vectors) for case in CASES for vectors in (FEW, MANY)]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(max_workers=2) as workers:
         counts = list(workers.map(lambda run: count(run[0], run[1], Path(folder)), runs))
     hop_packets = (MANY - FEW) * VECTOR * ROUTERS
     return {
-        "unshaped": round((counts[1] - counts[0]) / hop_packets, 1),
-        "shaped": round((counts[3] - counts[2]) / hop_packets, 1),
+        case: round((many - few) / hop_packets, 1)
+        for case, few, many in zip(CASES, counts[::2], counts[1::2], strict=True)
     }
 
 
@@ -91,16 +97,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.instructions", description=__doc__)
     parser.add_argument("--renew", action="store_true", help="write the baseline anew")
     parser.add_argument("--forward", type=int, metavar="VECTORS", help="only forward, to be counted")
-    parser.add_argument("--shaped", action="store_true", help="with bandwidth and delay on every link")
+    parser.add_argument("--case", choices=CASES, default="unshaped", help="which of the cases that is")
     arguments = parser.parse_args()
     if arguments.forward is not None:
-        forward(arguments.shaped, arguments.forward)
+        forward(arguments.case, arguments.forward)
         return
     measured = measure()
     print(*(f"{case}: {value} instructions a hop" for case, value in measured.items()), sep="\n")
     if arguments.renew:
         lines = [f'compiler = "{compiler()}"', "", "[instructions]"]
-        lines += [f"{case} = {value}" for case, value in measured.items()]
+        lines += [f'"{case}" = {value}' for case, value in measured.items()]
         BASELINE.write_text(HEAD + "\n".join(lines) + "\n")
     elif wrong := compare(measured):
         print(*wrong, sep="\n")

@@ -119,6 +119,7 @@ class Switch:
         pool_limit_bytes: int = 1 << 30,
         ring_bytes: int = 1 << 27,
         judged_ns: int = 1_000_000_000,
+        proof: bool = False,
     ) -> None: ...
     def close(self) -> None: ...
 
@@ -241,6 +242,11 @@ class Switch:
     # Counters.
     def statistics(self) -> EngineStatistics: ...
     def pipe_statistics(self, pipe: int) -> PipeStatistics: ...
+    def pipe_proof(self, pipe: int) -> tuple[int, int]:
+        """Return the hash (64 bits) of all that has arrived by the pipe, and how many packets that was.
+
+        A super-frame counts once. Both are 0 unless the switch was made with proof=True.
+        """
     def lateness(self, pipe: int) -> Lateness | None:
         """None where nothing is measured: virtual time, a pipe without delay, or without a packet so far."""
 

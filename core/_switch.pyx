@@ -15,9 +15,9 @@ from libc.string cimport memset
 from .clock cimport clock_now
 from .control cimport (
     Operation, do_add_route, do_announce, do_capture, do_copy_drops, do_copy_flow, do_copy_interface,
-    do_copy_late_stretches, do_copy_lateness, do_copy_macs, do_copy_neighbors, do_copy_pipe, do_copy_routes,
-    do_copy_worker, do_delete_route, do_inject, do_lookup,
-    do_remove_flow, do_set_link_up, do_set_pipe, do_start_flow, do_stop_flow, do_take_frames, do_take_replies,
+    do_copy_late_stretches, do_copy_lateness, do_copy_macs, do_copy_neighbors, do_copy_pipe, do_copy_proof,
+    do_copy_routes, do_copy_worker, do_delete_route, do_inject, do_lookup, do_remove_flow, do_set_link_up, do_set_pipe,
+    do_start_flow, do_stop_flow, do_take_frames, do_take_replies,
 )
 from .face cimport (
     drop_reasons, interface_counters, lateness_counters, node_memory, pipe_counters, route_row, take_drops, take_flow, take_frame_rows,
@@ -28,9 +28,9 @@ from .icmp cimport is_one_host
 from .lateness cimport LATE_NS, LATE_PERCENT, pipe_find_lateness
 from .layout cimport (
     FLOW_PING, FLOW_UDP, KIND_HOST, KIND_HUB, KIND_NIC, KIND_PORT, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
-    POSTED_DEVICE_GONE, POSTED_FLOW_DONE, POSTED_LINK_CHANGED, POSTED_NEIGHBOR_FAILED, ROUTE_CONNECTED, ROUTE_GATEWAY,
-    ROUTE_LOCAL, ROUTE_UNREACHABLE, Address, Command, Flow, Interface, Node, Pipe, Posted, Ring, Tables, Worker,
-    sem_t,
+    OBSERVE_PROOF, POSTED_DEVICE_GONE, POSTED_FLOW_DONE, POSTED_LINK_CHANGED, POSTED_NEIGHBOR_FAILED, ROUTE_CONNECTED,
+    ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Address, Command, Flow, Interface, Node, Pipe, Posted, Ring, Tables,
+    Worker, sem_t,
 )
 from .neighbor cimport interface_reaches
 from .platform cimport atomic_load32, atomic_store32, atomic_store64, host_clock_ns, must_resize
@@ -97,6 +97,7 @@ cdef class Switch:
 
     def __cinit__(
         self, *, bint real_time=False, dilation=1, pool_limit_bytes=1 << 30, ring_bytes=1 << 27, judged_ns=1000000000,
+        bint proof=False,
     ):
         must_lie("dilation (real seconds for one emulated second)", dilation, 1, 1000000)
         must_lie("pool limit", pool_limit_bytes, 0, INT64_MAX, " bytes")
@@ -106,7 +107,7 @@ cdef class Switch:
         self.lock = threading.Lock()
         self.real_time = real_time
         self.dilation = dilation
-        if not tables_open(&self.tables):
+        if not tables_open(&self.tables, proof):
             raise MemoryError("the engine needs about 600 MB of address space (not memory): raise the limit (ulimit -v)")
         self.worker = worker_new(&self.tables)
         self.worker.pool.limit_bytes = pool_limit_bytes
@@ -261,6 +262,9 @@ cdef class Switch:
         if self.tables.pipe_count + 2 > PIPE_LIMIT:
             raise ValueError(f"an engine holds at most {PIPE_LIMIT // 2} links")
         pipe = link_new(&self.tables, a, b, seed_ab, seed_ba)
+        if self.worker.proofs is not NULL:
+            pipe.observed |= OBSERVE_PROOF
+            pipe.reverse.observed |= OBSERVE_PROOF
         return pipe.index, pipe.reverse.index
 
     def attach_tap(self, node, int fd, *, takes_udp=True):
@@ -702,6 +706,12 @@ cdef class Switch:
         operation.found = under_way
         self._call(do_copy_late_stretches, &operation)
         return take_late_stretches(&operation)
+
+    def pipe_proof(self, pipe):
+        cdef Operation operation
+        operation.pipe = self._pipe(pipe)
+        self._call(do_copy_proof, &operation)
+        return operation.proof_copy.chain, operation.proof_copy.packets
 
     def interface_statistics(self, interface):
         cdef Operation operation

@@ -11,7 +11,7 @@ from .flow cimport flow_start
 from .lateness cimport lateness_reach, lateness_second, pipe_find_lateness, stretch_absorb
 from .layout cimport (
     DROP_REASON_COUNT, DROP_VNET_HEADER, OBSERVE_CAPTURE, POSTED_LINK_CHANGED, ROUTE_CONNECTED, ROUTE_LOCAL, Flow, Interface,
-    Lateness, LateStretch, MacEntry, Neighbor, Node, Packet, PacketList, Pipe, Route, Worker,
+    Lateness, LateStretch, MacEntry, Neighbor, Node, Packet, PacketList, Pipe, Proof, Route, Worker,
 )
 from .neighbor cimport arp_announce
 from .packet cimport list_release, packet_copy_bytes, packet_new
@@ -52,6 +52,7 @@ cdef struct Operation:
     uint32_t row_count
     Pipe pipe_copy
     Lateness lateness_copy
+    Proof proof_copy
     Interface interface_copy
     Interface sender_copy
     Flow flow_copy
@@ -233,6 +234,13 @@ cdef inline void do_copy_late_stretches(Worker *worker, void *argument) noexcept
             rows[operation.row_count].stretch = last
             operation.row_count += 1
         lateness = lateness.next
+
+
+cdef inline void do_copy_proof(Worker *worker, void *argument) noexcept nogil:
+    cdef Operation *operation = <Operation *>argument
+    memset(&operation.proof_copy, 0, sizeof(Proof))
+    if worker.proofs is not NULL:
+        operation.proof_copy = worker.proofs[operation.pipe.index]
 
 
 cdef inline void do_copy_interface(Worker *worker, void *argument) noexcept nogil:

@@ -17,6 +17,7 @@ cdef enum:
     DROP_REASON_COUNT = 48
     PACKET_METADATA = 64
     PACKET_HEADROOM = 128
+    PROOF_KEYS = 35                # of the run's hash: see proof.pxd
     READING_BATCH = 64             # frames that one call may bring from a device
     LATENESS_BUCKETS = 144         # four for each factor of two, up to 137 s
 
@@ -241,6 +242,11 @@ cdef struct Lateness:
 cdef struct Arrival:
     int64_t time_ns
     uint32_t packets
+
+# What has arrived by a pipe: see proof.pxd.
+cdef struct Proof:
+    uint64_t chain
+    uint64_t packets
 
 # What a captured frame is told with, before its bytes.
 cdef struct CaptureHeader:
@@ -484,6 +490,8 @@ cdef struct Worker:
     Clock clock
     Lateness *late_pipes           # those by which a late packet has come
     int64_t judged_ns              # the time that their lateness is judged over: a second
+    Proof *proofs                  # by the index of the pipe; NULL: none is wanted
+    uint64_t proof_keys[PROOF_KEYS]
     Flow *flows
     uint32_t flow_high             # flows[flow_high] and above have never been used
     Node *nodes
@@ -494,6 +502,7 @@ cdef struct Tables:
     Interface *interfaces
     Pipe *pipes
     Flow *flows
+    Proof *proofs
     uint32_t node_count
     uint32_t interface_count
     uint32_t pipe_count

@@ -4,7 +4,8 @@ from libc.stdint cimport uint32_t
 
 from .capture cimport capture_vector
 from .lateness cimport lateness_vector
-from .layout cimport OBSERVE_CAPTURE, OBSERVE_LATENESS, Packet, Pipe, Worker
+from .layout cimport OBSERVE_CAPTURE, OBSERVE_LATENESS, OBSERVE_PROOF, Packet, Pipe, Worker
+from .proof cimport proof_vector
 
 
 cdef inline void pipe_observe(Worker *worker, Pipe *pipe, Packet **vector, uint32_t count) noexcept nogil:
@@ -13,3 +14,5 @@ cdef inline void pipe_observe(Worker *worker, Pipe *pipe, Packet **vector, uint3
         lateness_vector(worker, vector, count)
     if pipe.observed & OBSERVE_CAPTURE:
         capture_vector(worker, pipe, vector, count)
+    if pipe.observed & OBSERVE_PROOF:
+        proof_vector(worker, pipe, vector, count)

@@ -76,6 +76,7 @@ cdef extern from *:
     static void release_table(void *table, size_t bytes) { if (table) munmap(table, bytes); }
     #endif
     """
+    ctypedef unsigned long long uint128_t "unsigned __int128"  # is wider than Cython knows; never for Python
     const bint DEBUG_BUILD "MANYSTACK_DEBUG_BUILD"
     void debug_assert(bint condition) noexcept nogil
     bint is_likely(bint condition) noexcept nogil

@@ -7,9 +7,9 @@ from libc.string cimport memset
 
 from .icmp cimport ICMP_BURST
 from .lateness cimport lateness_free
-from .layout cimport READING_BATCH, Flow, Interface, Neighbor, Node, Pipe, Posted, Tables, Worker
+from .layout cimport PROOF_KEYS, READING_BATCH, Flow, Interface, Neighbor, Node, Pipe, Posted, Proof, Tables, Worker
 from .packet cimport list_release, packet_release, pool_close
-from .pipe cimport node_find_lookahead, pipe_find_ideal, pipe_first
+from .pipe cimport node_find_lookahead, pipe_find_ideal, pipe_first, random_next
 from .platform cimport must_resize, must_zero, release_table, reserve_table
 from .ring cimport ring_close
 from .schedule cimport POSTED_CAPACITY, never
@@ -21,24 +21,33 @@ cdef enum:
     FLOW_LIMIT = 1 << 14
 
 
-cdef inline bint tables_open(Tables *tables) noexcept nogil:
+cdef inline bint tables_open(Tables *tables, bint proof) noexcept nogil:
     """Reserve address space for all that an engine may hold; False where the process is not allowed that much."""
     tables.nodes = <Node *>reserve_table(NODE_LIMIT * sizeof(Node))
     tables.interfaces = <Interface *>reserve_table(INTERFACE_LIMIT * sizeof(Interface))
     tables.pipes = <Pipe *>reserve_table(PIPE_LIMIT * sizeof(Pipe))
     tables.flows = <Flow *>reserve_table(FLOW_LIMIT * sizeof(Flow))
+    if proof:
+        tables.proofs = <Proof *>reserve_table(PIPE_LIMIT * sizeof(Proof))
+        if tables.proofs is NULL:
+            return False
     return not (tables.nodes is NULL or tables.interfaces is NULL or tables.pipes is NULL or tables.flows is NULL)
 
 
 cdef inline Worker *worker_new(Tables *tables) noexcept nogil:
     cdef Worker *worker = <Worker *>must_zero(sizeof(Worker))
+    cdef uint64_t state = 0
+    cdef uint32_t i
     worker.nodes = tables.nodes
     worker.flows = tables.flows
+    worker.proofs = tables.proofs
     worker.posted = <Posted *>must_zero(POSTED_CAPACITY * sizeof(Posted))
     worker.event_fd = worker.wake_fd = worker.epoll_fd = worker.timer_fd = -1
     worker.event_ring.event_fd = worker.capture_ring.event_fd = -1
     worker.clock.epoch_ns = -1
     worker.instant_ns = -1
+    for i in range(PROOF_KEYS):
+        worker.proof_keys[i] = random_next(&state)
     return worker
 
 
@@ -162,6 +171,7 @@ cdef inline uint64_t tables_close(Tables *tables, Worker *worker) noexcept nogil
     release_table(tables.interfaces, INTERFACE_LIMIT * sizeof(Interface))
     release_table(tables.pipes, PIPE_LIMIT * sizeof(Pipe))
     release_table(tables.flows, FLOW_LIMIT * sizeof(Flow))
+    release_table(tables.proofs, PIPE_LIMIT * sizeof(Proof))
     free(worker.events.events)
     free(worker.ready)
     free(worker.current)

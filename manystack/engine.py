@@ -61,6 +61,7 @@ class Engine:
     time: "real", "virtual" or "xN" (one emulated second in N real ones); default: as the topology says.
     seed: of every random choice; default: as the topology says. name: what other programs know the
     network by; with a name (or a tap or nic) it gets a control socket that the `emu` commands use.
+    run_hash: whether a virtual run is hashed, which costs some nanoseconds for each packet and link.
 
     Raises TopologyError for a topology that cannot run like this. One thread at a time may use an engine.
     """
@@ -72,6 +73,7 @@ class Engine:
         time: str | TimeMode | None = None,
         seed: int | None = None,
         name: str | None = None,
+        run_hash: bool = True,
     ) -> None:
         self.topology = topology
         self.mode = _time_mode(topology, time)
@@ -91,7 +93,11 @@ class Engine:
                 ]
             )
         self._is_public = name is not None or bool(self._device_nodes)
-        self.switch = core.Switch(real_time=not self.is_virtual, dilation=self.mode.factor)
+        self.has_run_hash = run_hash and self.is_virtual
+        """Whether all that arrives by a link is hashed: see Summary.run_hash."""
+        self.switch = core.Switch(
+            real_time=not self.is_virtual, dilation=self.mode.factor, proof=self.has_run_hash
+        )
         """The compiled engine itself, for what has no name here."""
         self.taps: dict[str, HostTap] = {}
         self.nics: dict[str, HostNic] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from manystack.text import NOTHING, clock_text, count_text, plural, rate_text, share_text, table, time_text
@@ -50,6 +51,15 @@ class PipeSummary:
     counters: "PipeStatistics"
     lateness: PipeLateness | None
     """None in virtual time, on a pipe that takes no time, and before the first packet."""
+    hash: str | None
+    """Of all that has arrived, bytes and nanoseconds; None where that is not wanted."""
+    hashed_packets: int
+    """Of which a super-frame is one."""
+
+    @property
+    def name(self) -> str:
+        """What this direction is called."""
+        return direction_name(self.source, self.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +87,8 @@ class Summary:
     engine: "EngineStatistics"
     own_loss_packets: dict[str, int]
     verdict: Verdict
+    run_hash: str | None
+    """Of all that has arrived anywhere, bytes and nanoseconds; None where that is not wanted."""
     missing_offloads: tuple[str, ...] = ()
     """What the kernel cannot leave to the engine, so that taps cost more time."""
 
@@ -90,6 +102,7 @@ def summarize(engine: "Engine") -> Summary:
     """Collect a summary. Costs a few µs for each link and node."""
     switch = engine.switch
     statistics = switch.statistics()
+    links = tuple(_pipe_summaries(engine))
     return Summary(
         network=engine.name,
         time=str(engine.mode),
@@ -99,21 +112,12 @@ def summarize(engine: "Engine") -> Summary:
         wall_ns=engine.wall_ns,
         outside_changes=tuple(engine.outside_changes),
         traffic=tuple(traffic_summary(state, switch.flow(state.flow)) for state in engine.wiring.flows),
-        links=tuple(
-            PipeSummary(
-                source,
-                target,
-                state.up,
-                switch.pipe_statistics(pipe),
-                None if engine.is_virtual else pipe_lateness(switch.lateness(pipe)),
-            )
-            for state in engine.wiring.links
-            for pipe, source, target in zip(state.pipes, state.ends, reversed(state.ends), strict=True)
-        ),
+        links=links,
         nodes=tuple(_node_summaries(engine)),
         engine=statistics,
         own_loss_packets=own_losses(engine, statistics),
         verdict=engine.verdict(),
+        run_hash=run_hash(links) if engine.has_run_hash else None,
         missing_offloads=next(
             (tap.missing_offloads for tap in engine.taps.values()), ()
         ),  # one kernel: alike
@@ -150,6 +154,30 @@ def _rate(flow: "FlowStatistics") -> float | None:
     return flow["received_bytes"] * 8e9 * (packets - 1) / (packets * (last - first))
 
 
+def _pipe_summaries(engine: "Engine") -> Iterable[PipeSummary]:
+    switch = engine.switch
+    for state in engine.wiring.links:
+        for pipe, source, target in zip(state.pipes, state.ends, reversed(state.ends), strict=True):
+            chain, packets = switch.pipe_proof(pipe) if engine.has_run_hash else (0, 0)
+            yield PipeSummary(
+                source,
+                target,
+                state.up,
+                switch.pipe_statistics(pipe),
+                None if engine.is_virtual else pipe_lateness(switch.lateness(pipe)),
+                f"{chain:016x}" if engine.has_run_hash else None,
+                packets,
+            )
+
+
+def run_hash(pipes: Iterable[PipeSummary]) -> str:
+    """Combine the hashes of all pipes, in the order of their names, into one digest."""
+    digest = sha256()
+    for pipe in sorted(pipes, key=lambda pipe: pipe.name):
+        digest.update(f"{pipe.name} {pipe.hash} {pipe.hashed_packets}\n".encode())
+    return digest.hexdigest()
+
+
 def _node_summaries(engine: "Engine") -> Iterable[NodeSummary]:
     for name, index in engine.wiring.nodes.items():
         drops = {reason: count for reason, count in engine.switch.node_drops(index).items() if count}
@@ -181,6 +209,8 @@ def head_lines(summary: Summary, ended: str | None) -> list[str]:
     if ended is not None:
         text += f", ended: {ended}"
     lines = [f"{text} (seed {summary.seed})"]
+    if summary.run_hash is not None:
+        lines.append(f"run hash {summary.run_hash}")
     if summary.outside_changes:
         changes = [*summary.outside_changes[:5], *(["…"] if len(summary.outside_changes) > 5 else [])]
         lines.append(f"not reproducible: changed from outside ({'; '.join(changes)})")
@@ -248,7 +278,7 @@ def pipe_table(pipes: Iterable[PipeSummary]) -> list[str]:
         delivered = count_text(pipe.counters["delivered_packets"])
         rows.append(
             [
-                direction_name(pipe.source, pipe.target),
+                pipe.name,
                 state,
                 count_text(pipe.counters["sent_packets"]),
                 delivered,
