@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 SETUP := $(BIN)/python setup.py --quiet
 
-ENGINE_SOURCES := $(wildcard core/*.pyx core/*.pxd core/*.h)
-PYTHON_SOURCES := $(wildcard core/*.py) $(shell find manystack -name '*.py')
+ENGINE_SOURCES := $(wildcard core/*.pyx core/*.pxd core/*/*.pxd)
+PYTHON_SOURCES := $(wildcard core/*.py core/*/*.py) $(shell find manystack -name '*.py')
 
 # The sanitizers' run-time libraries must be in the process before Python, which was built without them. Leaks are
 # counted by the packet pool itself; Python leaks by design.

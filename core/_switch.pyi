@@ -1,6 +1,6 @@
 """The compiled engine as Python sees it. Indices are small integers, times nanoseconds since start."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypedDict
 
 NEVER: Final[int]
@@ -26,19 +26,72 @@ LATE_ABOVE_NS: Final[int]
 LATE_ABOVE_PERCENT: Final[int]
 
 class PipeStatistics(TypedDict):
-    """Exact at the moment of the call: sent = delivered + every drop + in_flight."""
+    """Exact at the moment of the call: sent + duplicate = delivered + every drop and loss + in_flight."""
 
     sent_packets: int
     sent_bytes: int
     delivered_packets: int
     delivered_bytes: int
     queue_drop_packets: int
+    early_drop_packets: int
     loss_packets: int
     down_drop_packets: int
     loop_drop_packets: int
     in_flight_packets: int
     waiting_packets: int
     waiting_bytes: int
+    marked_packets: int
+    duplicate_packets: int
+    corrupted_packets: int
+    reordered_packets: int
+
+class Shaping(TypedDict, total=False):
+    """What a pipe does beyond bandwidth, overhead, delay, random loss and a drop-tail queue; absent: not.
+
+    Probabilities and correlations are 0 to 1. A distribution is (probabilities, values): its quantile
+    function by points, both rising, the probabilities from 0 to 1, values in ns. The rooms in core/queues
+    and core/impairments tell what each means.
+    """
+
+    discipline: str
+    ecn: bool
+    gentle: bool
+    drops_head: bool
+    flows: int
+    quantum_bytes: int
+    weights: Sequence[int]
+    target_ns: int
+    interval_ns: int
+    burst_ns: int
+    least_bytes: int
+    most_bytes: int
+    probability: float
+    average_shift: int
+    mask: tuple[bytes, bytes, int, int, int, int, int]
+    cell_bytes: int
+    cell_overhead_bytes: int
+    burst_bytes: int
+    rates: tuple[Sequence[int], Sequence[int], int]
+    opportunities: tuple[Sequence[int], int, int]
+    loss_model: str
+    loss_chain: Sequence[float]
+    loss_fates: bytes
+    loss_correlation: float
+    loss_marks: bool
+    bit_error: float
+    duplicate: float
+    duplicate_correlation: float
+    corrupt: float
+    corrupt_correlation: float
+    reorder: float
+    reorder_correlation: float
+    reorder_gap: int
+    jitter: tuple[Sequence[float], Sequence[int]]
+    jitter_correlation: float
+    jitter_overtakes: bool
+    slots: tuple[Sequence[float], Sequence[int]]
+    slots_packets: int
+    slots_bytes: int
 
 class Lateness(TypedDict):
     """How late the packets of a pipe were handled; late_packets: by more than LATE_ABOVE_NS.
@@ -145,6 +198,7 @@ class Switch:
         loss: float = 0.0,
         queue_limit_packets: int | None = None,
         queue_limit_bytes: int | None = None,
+        shaping: Shaping | None = None,
     ) -> None: ...
     def set_link_up(self, pipe: int, up: bool) -> None: ...
     def add_route(self, node: int, prefix: int, prefix_length: int, gateway: int | None) -> None: ...

@@ -3,7 +3,6 @@
 # This module alone is compiled; the rooms beside it are headers of inline functions, so that the whole path of a
 # packet is one compilation. All state hangs off a Switch, and no two of them meet.
 
-import math
 import os
 import threading
 
@@ -37,6 +36,7 @@ from .platform cimport atomic_load32, atomic_store32, atomic_store64, host_clock
 from .ring cimport ring_copy, ring_readable
 from .route cimport prefix_mask, route_find, route_set
 from .schedule cimport POSTED_CAPACITY, never
+from .shaping cimport probability_threshold, read_shaping
 from .tables cimport (
     FLOW_LIMIT, INTERFACE_LIMIT, NODE_LIMIT, PIPE_LIMIT, interface_new, link_new, node_new, tables_close, tables_open,
     worker_new,
@@ -294,25 +294,25 @@ cdef class Switch:
 
     def set_pipe(
         self, pipe, *, bandwidth_bps=0, overhead_bytes=0, delay_ns=0, double loss=0.0,
-        queue_limit_packets=None, queue_limit_bytes=None,
+        queue_limit_packets=None, queue_limit_bytes=None, shaping=None,
     ):
         cdef Operation operation
         operation.pipe = self._pipe(pipe)
-        if not 0.0 <= loss <= 1.0:
-            raise ValueError(f"loss {loss}: allowed are 0 to 1")
         if not 0 <= delay_ns <= _LONGEST_NS:
             raise ValueError(f"delay {delay_ns} ns: allowed are 0 to 1,000,000 s")
         if bandwidth_bps != 0 and not 100 <= bandwidth_bps <= 1000000000000:
             raise ValueError(f"bandwidth {bandwidth_bps} bit/s: allowed are 100 to 10^12, or 0 for no limit")
-        must_lie("overhead", overhead_bytes, 0, 65535, " bytes")
+        must_lie("overhead", overhead_bytes, -65535, 65535, " bytes")
         must_lie("queue limit", queue_limit_packets or 0, 0, UINT64_MAX, " packets")
         must_lie("queue limit", queue_limit_bytes or 0, 0, UINT64_MAX, " bytes")
         operation.bandwidth_bps = bandwidth_bps
         operation.overhead_bytes = overhead_bytes
         operation.delay_ns = delay_ns
-        operation.loss_threshold = min(int(math.ldexp(loss, 64)), UINT64_MAX)
+        operation.loss_threshold = probability_threshold("loss", loss)
         operation.queue_limit_packets = UINT64_MAX if queue_limit_packets is None else queue_limit_packets
         operation.queue_limit_bytes = UINT64_MAX if queue_limit_bytes is None else queue_limit_bytes
+        operation.shaped = shaping is not None
+        read_shaping(&operation.shaper, shaping if shaping is not None else {}, operation.loss_threshold, bandwidth_bps)
         self._call(do_set_pipe, &operation)
 
     def set_link_up(self, pipe, bint up):

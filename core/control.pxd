@@ -2,7 +2,7 @@
 # is none), reads and writes one Operation, and never touches Python; its time is the worker's instant (see
 # worker_enter()). Lists come back as copies that the caller frees.
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
@@ -11,11 +11,11 @@ from .flow cimport flow_start
 from .lateness cimport lateness_reach, lateness_second, pipe_find_lateness, stretch_absorb
 from .layout cimport (
     DROP_REASON_COUNT, DROP_VNET_HEADER, OBSERVE_CAPTURE, POSTED_LINK_CHANGED, ROUTE_CONNECTED, ROUTE_LOCAL, Flow, Interface,
-    Lateness, LateStretch, MacEntry, Neighbor, Node, Packet, PacketList, Pipe, Proof, Route, Worker,
+    Lateness, LateStretch, MacEntry, Neighbor, Node, Packet, PacketList, Pipe, Proof, Route, Shaper, Worker,
 )
 from .neighbor cimport arp_announce
 from .packet cimport list_release, packet_copy_bytes, packet_new
-from .pipe cimport pipe_find_ideal, pipe_serve_until, pipe_set_timing, pipe_set_up
+from .pipe cimport pipe_find_ideal, pipe_serve_until, pipe_set_timing, pipe_set_up, pipe_shape_as
 from .platform cimport must_resize, store32, store64
 from .ring cimport ring_open
 from .route cimport route_find, route_lookup, route_remove, route_set
@@ -30,11 +30,13 @@ cdef struct Operation:
     Pipe *pipe
     Flow *flow
     uint64_t bandwidth_bps
-    uint32_t overhead_bytes
+    int32_t overhead_bytes
     int64_t delay_ns
     uint64_t loss_threshold
     uint64_t queue_limit_packets
     uint64_t queue_limit_bytes
+    Shaper shaper                  # settings with their tables, which the pipe takes over
+    bint shaped
     bint up
     uint32_t prefix
     uint32_t prefix_length
@@ -72,9 +74,15 @@ cdef inline void do_set_pipe(Worker *worker, void *argument) noexcept nogil:
     pipe.loss_threshold = operation.loss_threshold
     pipe.queue_limit_packets = operation.queue_limit_packets
     pipe.queue_limit_bytes = operation.queue_limit_bytes
-    pipe_set_timing(
-        worker, pipe, operation.bandwidth_bps, operation.overhead_bytes, operation.delay_ns, worker.instant_ns
-    )
+    if operation.shaped or pipe.shaper is not NULL:
+        pipe_shape_as(
+            worker, pipe, &operation.shaper, operation.bandwidth_bps, operation.overhead_bytes, operation.delay_ns,
+            worker.instant_ns,
+        )
+    else:
+        pipe_set_timing(
+            worker, pipe, operation.bandwidth_bps, operation.overhead_bytes, operation.delay_ns, worker.instant_ns
+        )
     pipe_find_lateness(worker, pipe)
     post(worker, worker.instant_ns, POSTED_LINK_CHANGED, pipe.index)
 
@@ -189,6 +197,9 @@ cdef inline void do_copy_pipe(Worker *worker, void *argument) noexcept nogil:
             operation.in_flight += wire_segments(packet)
         i += 1
     operation.pipe_copy = pipe[0]
+    if pipe.shaper is not NULL:
+        operation.shaper = pipe.shaper[0]
+        operation.in_flight += pipe.shaper.packets
     operation.interface_copy = pipe.receiver[0]
     operation.sender_copy = pipe.sender[0]
 

@@ -4,13 +4,14 @@
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free, qsort
+from libc.string cimport memset
 
 from .control cimport LateRow, Operation
 from .ether cimport mac_store
 from .lateness cimport lateness_bucket_from
 from .layout cimport (
     DROP_REASON_COUNT, FLOW_PING, LATENESS_BUCKETS, NEIGHBOR_INCOMPLETE, NEIGHBOR_PROBE, READING_BATCH, ROUTE_CONNECTED, ROUTE_GATEWAY,
-    ROUTE_LOCAL, Address, Flow, Interface, Lateness, LateStretch, MacEntry, Neighbor, Node, Pipe, Reply, Route, Waiting, Worker,
+    ROUTE_LOCAL, Address, Flow, Interface, Lateness, LateStretch, MacEntry, Neighbor, Node, Pipe, Reply, Route, Shaper, Waiting, Worker,
 )
 from .platform cimport load32, load64
 
@@ -192,18 +193,28 @@ cdef inline dict worker_counters(Worker *worker):
 
 cdef inline dict pipe_counters(Operation *operation):
     cdef Pipe *pipe = &operation.pipe_copy
+    cdef Shaper *shaper = &operation.shaper
+    if pipe.shaper is NULL:
+        memset(shaper, 0, sizeof(Shaper))
+        shaper.packets = pipe.tail - pipe.service if pipe.bandwidth_bps else 0
+        shaper.bytes = pipe.queue_bytes
     return {
         "sent_packets": operation.sender_copy.tx_packets,
         "sent_bytes": operation.sender_copy.tx_bytes,
         "delivered_packets": operation.interface_copy.rx_packets,
         "delivered_bytes": operation.interface_copy.rx_bytes,
         "queue_drop_packets": pipe.queue_drop_packets,
+        "early_drop_packets": shaper.early_drop_packets,
         "loss_packets": pipe.loss_packets,
         "down_drop_packets": pipe.down_drop_packets,
         "loop_drop_packets": pipe.loop_drop_packets,
         "in_flight_packets": operation.in_flight,
-        "waiting_packets": pipe.tail - pipe.service if pipe.bandwidth_bps else 0,
-        "waiting_bytes": pipe.queue_bytes,
+        "waiting_packets": shaper.packets,
+        "waiting_bytes": shaper.bytes,
+        "marked_packets": shaper.marked_packets,
+        "duplicate_packets": shaper.duplicate_packets,
+        "corrupted_packets": shaper.corrupted_packets,
+        "reordered_packets": shaper.reordered_packets,
     }
 
 

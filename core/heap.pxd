@@ -12,16 +12,9 @@ cdef inline bint event_before(Event *a, Event *b) noexcept nogil:
     return a.time_ns < b.time_ns or (a.time_ns == b.time_ns and a.order < b.order)
 
 
-cdef inline void heap_push(Heap *heap, int64_t time_ns, uint64_t order) noexcept nogil:
-    cdef uint32_t i = heap.count
+cdef inline void heap_rise(Heap *heap, uint32_t i, Event event) noexcept nogil:
+    """Put an event into the free place i, or as far above it as it belongs."""
     cdef uint32_t above
-    cdef Event event
-    if heap.count == heap.capacity:
-        heap.capacity = heap.capacity * 2 if heap.capacity else 4
-        heap.events = <Event *>must_resize(heap.events, heap.capacity * sizeof(Event))
-    event.time_ns = time_ns
-    event.order = order
-    heap.count += 1
     while i:
         above = (i - 1) >> 2
         if not event_before(&event, &heap.events[above]):
@@ -29,6 +22,18 @@ cdef inline void heap_push(Heap *heap, int64_t time_ns, uint64_t order) noexcept
         heap.events[i] = heap.events[above]
         i = above
     heap.events[i] = event
+
+
+cdef inline void heap_push(Heap *heap, int64_t time_ns, uint64_t order) noexcept nogil:
+    cdef uint32_t i = heap.count
+    cdef Event event
+    if heap.count == heap.capacity:
+        heap.capacity = heap.capacity * 2 if heap.capacity else 4
+        heap.events = <Event *>must_resize(heap.events, heap.capacity * sizeof(Event))
+    event.time_ns = time_ns
+    event.order = order
+    heap.count += 1
+    heap_rise(heap, i, event)
 
 
 cdef inline void heap_replace_first(Heap *heap, int64_t time_ns, uint64_t order) noexcept nogil:
@@ -75,3 +80,14 @@ cdef inline Event *heap_second(Heap *heap) noexcept nogil:
         if event_before(&heap.events[i], &heap.events[best]):
             best = i
     return &heap.events[best]
+
+
+cdef inline void heap_hasten(Heap *heap, int64_t time_ns, uint64_t order) noexcept nogil:
+    """Let the entry of the source in `order`, which is there, come earlier than it stood. Looks through the heap."""
+    cdef uint32_t i = 0
+    cdef Event event
+    while <uint32_t>heap.events[i].order != <uint32_t>order:
+        i += 1
+    event.time_ns = time_ns
+    event.order = order
+    heap_rise(heap, i, event)

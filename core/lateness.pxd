@@ -48,7 +48,9 @@ cdef inline void pipe_find_lateness(Worker *worker, Pipe *pipe) noexcept nogil:
     """Decide whether a pipe is looked at; to be called where it is made, and where what it does changes."""
     cdef uint8_t kind = pipe.receiver.node.kind
     pipe.observed &= ~OBSERVE_LATENESS
-    if worker.clock.dilation and (pipe.bandwidth_bps or pipe.delay_ns or kind == KIND_TAP or kind == KIND_NIC):
+    if worker.clock.dilation and (
+        pipe.bandwidth_bps or pipe.delay_ns or pipe.shaper is not NULL or kind == KIND_TAP or kind == KIND_NIC
+    ):
         pipe.observed |= OBSERVE_LATENESS
 
 

@@ -6,84 +6,31 @@
 # overhead. The queue is what has not started service; it drops at the tail. A lost packet is lost on the wire, after
 # the transmitter, so it has used its bandwidth. Order holds: an arrival never comes before the one in front of it.
 #
-# With a drop-tail FIFO all of this is known when a packet comes in, so it is computed there: the delay line is one
-# ring of (packet, arrival), and only its head is an event of the receiving node. A change of bandwidth or delay
-# computes what has not started service again. On a change of bandwidth the carried remainder is rounded up to a whole
-# nanosecond.
+# With a drop-tail FIFO all of this is known when a packet comes in, so it is computed there: such a pipe is plain. A
+# change of bandwidth or delay computes what has not started service again. On a change of bandwidth the carried
+# remainder is rounded up to a whole nanosecond. A pipe that is asked for anything else gets a shaper (shaper.pxd), and
+# keeps it.
 
 from libc.stdint cimport UINT64_MAX, int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from .heap cimport heap_push
-from .layout cimport CROSSING_LIMIT, DROP_POOL_EMPTY, OBSERVE_CAPTURE, Event, Node, Packet, Pipe, PipeEntry, Waiting, Worker
+from .layout cimport (
+    CROSSING_LIMIT, DROP_POOL_EMPTY, OBSERVE_CAPTURE, Event, Node, Packet, Pipe, PipeEntry, Shaper, Waiting, Worker,
+)
+from .line cimport pipe_append, pipe_first, pipe_grow
 from .packet cimport packet_release
 from .platform cimport is_likely, is_unlikely, must_resize
-from .schedule cimport TIMER_SOURCE, count_drop, never, node_event, node_wake
+from .queues.discipline cimport discipline_enqueue
+from .random cimport random_happens
+from .schedule cimport TIMER_SOURCE, count_drop, never, node_wake
 from .segment cimport packet_segment, segment_bytes, wire_segments
+from .shaper cimport shaper_arm, shaper_discard, shaper_new, shaper_send, shaper_serve, shaper_set
+from .transmitter cimport NANOBITS_IN_BYTE, transmit
 
 cdef enum:
-    NANOSECONDS = 1000000000
-    RING_START = 16
     SHORTEST_FRAME = 1             # byte, that a PORT may send
-
-
-cdef inline void pipe_grow(Pipe *pipe) noexcept nogil:
-    """Double the ring. Entries keep their index, which is taken modulo the capacity."""
-    cdef uint32_t capacity = pipe.capacity * 2 if pipe.capacity else RING_START
-    cdef PipeEntry *ring = <PipeEntry *>must_resize(NULL, capacity * sizeof(PipeEntry))
-    cdef Waiting *waiting = NULL
-    cdef uint32_t i = pipe.tail - pipe.capacity
-    if pipe.bandwidth_bps:
-        waiting = <Waiting *>must_resize(NULL, capacity * sizeof(Waiting))
-    while i != pipe.tail:
-        ring[i & (capacity - 1)] = pipe.ring[i & (pipe.capacity - 1)]
-        if waiting is not NULL:
-            waiting[i & (capacity - 1)] = pipe.waiting[i & (pipe.capacity - 1)]
-        i += 1
-    free(pipe.ring)
-    free(pipe.waiting)
-    pipe.ring = ring
-    pipe.waiting = waiting
-    pipe.capacity = capacity
-
-
-cdef inline void pipe_append(Worker *worker, Pipe *pipe, Packet *packet, int64_t arrival_ns) noexcept nogil:
-    """Put a packet at the end of the delay line; the receiving node hears of it if it is the first."""
-    cdef PipeEntry *entry
-    if is_unlikely(pipe.tail - pipe.head == pipe.capacity):
-        pipe_grow(pipe)
-    entry = &pipe.ring[pipe.tail & (pipe.capacity - 1)]
-    entry.packet = packet
-    entry.arrival_ns = arrival_ns
-    pipe.tail += 1
-    if not pipe.active:
-        pipe.active = 1
-        node_event(worker, pipe.receiver.node, arrival_ns, packet.crossings, pipe.receiver.port)
-
-
-cdef inline uint64_t random_next(uint64_t *state) noexcept nogil:
-    """SplitMix64 (Steele, Lea, Flood, 2014): one 64-bit draw from a stream that is its own counter."""
-    cdef uint64_t z
-    state[0] += <uint64_t>0x9E3779B97F4A7C15u
-    z = state[0]
-    z = (z ^ (z >> 30)) * <uint64_t>0xBF58476D1CE4E5B9u
-    z = (z ^ (z >> 27)) * <uint64_t>0x94D049BB133111EBu
-    return z ^ (z >> 31)
-
-
-cdef inline void transmit(Pipe *pipe, int64_t *time_ns, uint64_t *remainder, uint32_t length) noexcept nogil:
-    """Move an exact time on by the service time of a frame of `length` bytes."""
-    cdef uint64_t nanobits
-    if length != pipe.cached_length:
-        nanobits = (<uint64_t>length + pipe.overhead_bytes) * 8 * NANOSECONDS
-        pipe.cached_ns = nanobits // pipe.bandwidth_bps
-        pipe.cached_remainder = nanobits % pipe.bandwidth_bps
-        pipe.cached_length = length
-    time_ns[0] += pipe.cached_ns
-    remainder[0] += pipe.cached_remainder
-    if remainder[0] >= pipe.bandwidth_bps:
-        remainder[0] -= pipe.bandwidth_bps
-        time_ns[0] += 1
+    BURST_LONGEST_NS = 1000000000000000  # a bucket is full after this much idleness, whatever its size
 
 
 cdef inline void pipe_serve_until(Pipe *pipe, int64_t time_ns) noexcept nogil:
@@ -97,26 +44,9 @@ cdef inline void pipe_serve_until(Pipe *pipe, int64_t time_ns) noexcept nogil:
         pipe.service += 1
 
 
-cdef inline bint pipe_loses(Pipe *pipe) noexcept nogil:
-    if pipe.loss_threshold == 0:
-        return False
-    return random_next(&pipe.random_state) < pipe.loss_threshold or pipe.loss_threshold == UINT64_MAX
-
-
-cdef inline Packet *pipe_first(Pipe *pipe) noexcept nogil:
-    """The next packet to arrive, NULL where there is none; passes over what was lost."""
-    cdef Packet *packet
-    while pipe.head != pipe.tail:
-        packet = pipe.ring[pipe.head & (pipe.capacity - 1)].packet
-        if packet is not NULL:
-            return packet
-        pipe.head += 1
-    return NULL
-
-
 cdef inline void pipe_find_ideal(Pipe *pipe) noexcept nogil:
     pipe.ideal = (
-        pipe.up and pipe.bandwidth_bps == 0 and pipe.delay_ns == 0 and pipe.loss_threshold == 0
+        pipe.up and pipe.bandwidth_bps == 0 and pipe.delay_ns == 0 and pipe.loss_threshold == 0 and pipe.shaper is NULL
         and not pipe.observed & OBSERVE_CAPTURE
     )
 
@@ -132,6 +62,9 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
     if is_unlikely(not pipe.up):
         pipe.down_drop_packets += wire_segments(packet)
         packet_release(&worker.pool, packet)
+        return
+    if is_unlikely(pipe.shaper is not NULL):
+        shaper_send(worker, pipe, packet, time_ns)
         return
     if pipe.bandwidth_bps:
         pipe_serve_until(pipe, time_ns)
@@ -156,7 +89,7 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
     arrival_ns += pipe.delay_ns
     if arrival_ns < pipe.last_arrival_ns:
         arrival_ns = pipe.last_arrival_ns
-    if pipe_loses(pipe):
+    if random_happens(&pipe.random_state, pipe.loss_threshold):
         pipe.loss_packets += 1
         packet_release(&worker.pool, packet)
         if not waits:
@@ -222,12 +155,34 @@ cdef inline void pipe_send(Worker *worker, Pipe *pipe, Packet *packet, int64_t t
         packet.crossings = <unsigned short>(worker.round + 1)
         pipe_append(worker, pipe, packet, time_ns)
     elif is_likely(
-        packet.segment_size == 0
-        or (pipe.bandwidth_bps == 0 and pipe.loss_threshold == 0 and not pipe.observed & OBSERVE_CAPTURE)
+        packet.segment_size == 0 or (
+            pipe.bandwidth_bps == 0 and pipe.loss_threshold == 0 and pipe.shaper is NULL
+            and not pipe.observed & OBSERVE_CAPTURE
+        )
     ):
         pipe_shape(worker, pipe, packet, time_ns)
     else:
         pipe_send_segments(worker, pipe, packet, time_ns)
+
+
+cdef inline int64_t pipe_quickest_ns(Pipe *pipe) noexcept nogil:
+    """The least time that a packet takes over the pipe."""
+    cdef Shaper *shaper = pipe.shaper
+    cdef int64_t service_ns = 0
+    cdef int64_t delay_ns = pipe.delay_ns
+    cdef int64_t bytes = pipe.overhead_bytes + <int64_t>SHORTEST_FRAME
+    if pipe.bandwidth_bps and bytes > 0:
+        service_ns = (bytes * NANOBITS_IN_BYTE) // pipe.bandwidth_bps
+    if shaper is NULL:
+        return service_ns + delay_ns
+    if shaper.burst_bytes or shaper.trace.count:
+        service_ns = 0
+    if shaper.jitter.distribution.count:
+        delay_ns += shaper.jitter.distribution.values[0]
+    if shaper.reorder.threshold or delay_ns < 0:
+        delay_ns = 0
+    # A service that starts amid a nanosecond is a matter of the instant after it.
+    return service_ns + delay_ns - 1 if service_ns + delay_ns else 0
 
 
 cdef inline void node_find_lookahead(Node *node) noexcept nogil:
@@ -236,15 +191,16 @@ cdef inline void node_find_lookahead(Node *node) noexcept nogil:
     cdef int64_t quickest
     cdef uint32_t i
     cdef Pipe *pipe
+    node.overtaken = 0
     for i in range(node.port_count):
         pipe = node.ports[i].input
         if pipe is NULL:
             continue
-        quickest = pipe.delay_ns
-        if pipe.bandwidth_bps:
-            quickest += ((pipe.overhead_bytes + SHORTEST_FRAME) * <uint64_t>8 * NANOSECONDS) // pipe.bandwidth_bps
+        quickest = pipe_quickest_ns(pipe)
         if quickest < least:
             least = quickest
+        if pipe.shaper is not NULL and (pipe.shaper.jitter.overtakes or pipe.shaper.reorder.threshold):
+            node.overtaken = 1
     node.lookahead_ns = least
 
 
@@ -283,7 +239,7 @@ cdef inline void node_find_events(Worker *worker, Node *node) noexcept nogil:
 
 
 cdef inline void pipe_set_timing(
-    Worker *worker, Pipe *pipe, uint64_t bandwidth_bps, uint32_t overhead_bytes, int64_t delay_ns, int64_t now_ns
+    Worker *worker, Pipe *pipe, uint64_t bandwidth_bps, int32_t overhead_bytes, int64_t delay_ns, int64_t now_ns
 ) noexcept nogil:
     """Change what decides departures and arrivals; it counts from the next packet that starts service."""
     cdef uint64_t old_bandwidth_bps = pipe.bandwidth_bps
@@ -342,6 +298,67 @@ cdef inline void pipe_set_timing(
     node_find_events(worker, pipe.receiver.node)
 
 
+cdef inline void pipe_begin_shaping(Worker *worker, Pipe *pipe) noexcept nogil:
+    """Give a plain pipe a shaper: what waits in its line waits there. What was lost there already takes no more time."""
+    cdef Shaper *shaper = shaper_new(pipe)
+    cdef uint32_t mask = pipe.capacity - 1
+    cdef uint32_t end = pipe.tail
+    cdef uint32_t i = pipe.service
+    cdef Packet *packet
+    pipe.shaper = shaper
+    if i == end:
+        return
+    pipe.departure_ns = pipe.waiting[i & mask].start_ns - (pipe.waiting[i & mask].remainder != 0)
+    pipe.departure_remainder = pipe.waiting[i & mask].remainder
+    if <int32_t>(i - pipe.head) < 0:
+        i = pipe.head
+    pipe.tail = pipe.service = i
+    while i != end:
+        packet = pipe.ring[i & mask].packet
+        if packet is not NULL:
+            packet.time_ns = worker.instant_ns
+            discipline_enqueue(worker, pipe, packet, False)
+        i += 1
+    pipe.queue_bytes = 0
+    i = pipe.tail
+    pipe.last_arrival_ns = worker.instant_ns
+    while i != pipe.head:
+        i -= 1
+        if pipe.ring[i & mask].packet is not NULL:
+            pipe.last_arrival_ns = pipe.ring[i & mask].arrival_ns
+            break
+    node_find_events(worker, pipe.receiver.node)
+
+
+cdef inline void pipe_shape_as(
+    Worker *worker, Pipe *pipe, Shaper *wanted, uint64_t bandwidth_bps, int32_t overhead_bytes, int64_t delay_ns, int64_t now_ns
+) noexcept nogil:
+    """Change all that a pipe with a shaper, or one that gets it now, does; it counts from the next packet that starts service."""
+    cdef bint filled
+    if pipe.shaper is NULL:
+        if pipe.bandwidth_bps:
+            pipe_serve_until(pipe, now_ns)
+        else:
+            pipe.service = pipe.tail
+        pipe_begin_shaping(worker, pipe)
+    shaper_serve(worker, pipe, now_ns, True)
+    filled = wanted.burst_bytes != 0 and pipe.shaper.burst_bytes == 0
+    shaper_set(worker, pipe, wanted)
+    if bandwidth_bps != pipe.bandwidth_bps and pipe.departure_remainder:
+        pipe.departure_ns += 1
+        pipe.departure_remainder = 0
+    pipe.bandwidth_bps = bandwidth_bps
+    pipe.overhead_bytes = overhead_bytes
+    pipe.delay_ns = delay_ns
+    pipe.cached_length = 0xFFFFFFFFu
+    if filled and pipe.departure_ns <= now_ns:
+        pipe.departure_ns = now_ns - <int64_t>BURST_LONGEST_NS
+        pipe.departure_remainder = 0
+    pipe_find_ideal(pipe)
+    shaper_arm(worker, pipe)
+    node_find_lookahead(pipe.receiver.node)
+
+
 cdef inline void pipe_set_up(Worker *worker, Pipe *pipe, bint up, int64_t now_ns) noexcept nogil:
     """Cut or restore the wire. What was queued or under way when it was cut is lost, and counted."""
     cdef Packet *packet
@@ -354,6 +371,8 @@ cdef inline void pipe_set_up(Worker *worker, Pipe *pipe, bint up, int64_t now_ns
             packet_release(&worker.pool, packet)
             pipe.head += 1
             packet = pipe_first(pipe)
+        if pipe.shaper is not NULL:
+            pipe.down_drop_packets += shaper_discard(worker, pipe)
         pipe.service = pipe.tail
         pipe.queue_bytes = 0
         pipe.departure_ns = now_ns

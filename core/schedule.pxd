@@ -18,6 +18,7 @@ cdef enum:
     TIMER_SOURCE = 0x80000000u      # after what arrives at the same time
     TIMER_NEIGHBORS = 0x80000000u
     TIMER_FLOWS = 0x80000001u       # plus the flow's index
+    TIMER_PIPES = 0xC0000000u       # plus the port: after all else that happens at the time
     POSTED_CAPACITY = 8192
 
 cdef inline int64_t never() noexcept nogil:

@@ -8,11 +8,14 @@ from libc.string cimport memset
 from .icmp cimport ICMP_BURST
 from .lateness cimport lateness_free
 from .layout cimport PROOF_KEYS, READING_BATCH, Flow, Interface, Neighbor, Node, Pipe, Posted, Proof, Tables, Worker
+from .line cimport pipe_first
 from .packet cimport list_release, packet_release, pool_close
-from .pipe cimport node_find_lookahead, pipe_find_ideal, pipe_first, random_next
+from .pipe cimport node_find_lookahead, pipe_find_ideal
 from .platform cimport must_resize, must_zero, release_table, reserve_table
+from .random cimport random_next
 from .ring cimport ring_close
 from .schedule cimport POSTED_CAPACITY, never
+from .shaper cimport shaper_free
 
 cdef enum:
     NODE_LIMIT = 1 << 18
@@ -138,6 +141,8 @@ cdef inline void pipe_free(Worker *worker, Pipe *pipe) noexcept nogil:
     while pipe_first(pipe) is not NULL:
         packet_release(&worker.pool, pipe_first(pipe))
         pipe.head += 1
+    if pipe.shaper is not NULL:
+        shaper_free(worker, pipe)
     free(pipe.ring)
     free(pipe.waiting)
     lateness_free(pipe)

@@ -18,15 +18,16 @@ from .layout cimport (
     DROP_NEIGHBOR_UNREACHABLE, DROP_POOL_EMPTY, KIND_HOST, KIND_HUB, KIND_NIC, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
     OBSERVE_LATENESS, VECTOR_SIZE, Command, Event, Interface, Node, Packet, Pipe, PipeEntry, Worker, sem_t,
 )
+from .line cimport pipe_first
 from .neighbor cimport neighbor_timer
 from .nic cimport nic_read, nic_vector
 from .observe cimport pipe_observe
 from .packet cimport list_append, packet_release
-from .pipe cimport pipe_first
 from .platform cimport atomic_load32, atomic_store32, host_clock_ns, is_unlikely, prefetch
 from .ring cimport ring_wakes
-from .schedule cimport TIMER_FLOWS, TIMER_NEIGHBORS, TIMER_SOURCE, count_drop, drop, never, node_wake
+from .schedule cimport TIMER_FLOWS, TIMER_NEIGHBORS, TIMER_PIPES, TIMER_SOURCE, count_drop, drop, never, node_wake
 from .segment cimport packet_finish_checksum, packet_segment, wire_bytes, wire_segments
+from .shaper cimport shaper_timer
 from .tap cimport tap_read, tap_vector
 
 cdef extern from *:
@@ -158,6 +159,8 @@ cdef inline void node_timer_fired(Worker *worker, Node *node, uint32_t source, i
             drop(worker, node, packet, DROP_NEIGHBOR_UNREACHABLE)
             i += 1
         worker.undeliverable.count = 0
+    elif source >= TIMER_PIPES:
+        shaper_timer(worker, node.ports[source - TIMER_PIPES].output, time_ns)
     elif worker.flows[source - TIMER_FLOWS].node == node:  # else it was for a flow that had this place before
         flow_timer(worker, &worker.flows[source - TIMER_FLOWS], time_ns)
 
@@ -239,7 +242,7 @@ cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcep
         if node.lookahead_ns - 1 < until_ns - worker.instant_ns:
             limit_ns = worker.instant_ns + node.lookahead_ns - 1
         timer_limit_ns = limit_ns
-        if node.port_count == 1:  # nothing overtakes in its only pipe: all that is in it comes before what is not
+        if node.port_count == 1 and not node.overtaken:  # nothing overtakes in its only pipe: all that is in it comes before what is not
             limit_ns = until_ns
     node.wake_ns = never()
     while node.events.count and left:

@@ -7,19 +7,29 @@ ROOT = Path(__file__).parents[2]
 GENERATED = ROOT / "build/cython/manystack/core/_switch.c"
 
 FUNCTION = re.compile(
-    r"^static CYTHON_INLINE [^;{]*?__pyx_f_9manystack_4core_(\d+)(\w+?)\([^;{]*\)\s*\{\n(.*?)^\}\n",
+    r"^static CYTHON_INLINE [^;{]*?__pyx_f_9manystack_4core_(\w+)\([^;{]*\)\s*\{\n(.*?)^\}\n",
     re.M | re.S,
 )
 PYTHON = re.compile(r"\b(?:Py(?!_ssize_t\b)[A-Z_]\w*|__Pyx_\w+)\b")
 
 
 def rooms() -> dict[str, dict[str, str]]:
-    """The generated functions of each header of the path, with their bodies. `face` is what Python sees."""
-    found: dict[str, dict[str, str]] = {path.stem: {} for path in (ROOT / "core").glob("*.pxd")}
-    for length, name, body in FUNCTION.findall(GENERATED.read_text()):
-        room = name[: int(length)]
-        found[room][name[int(length) + 1 :]] = body
-    del found["face"]
+    """The functions generated for each header of the path, with their bodies, by `room` or `folder.room`.
+
+    `face` and `shaping` are what Python sees and says.
+    """
+    core = ROOT / "core"
+    found: dict[str, dict[str, str]] = {
+        ".".join(path.relative_to(core).with_suffix("").parts): {} for path in core.rglob("*.pxd")
+    }
+    for mangled, body in FUNCTION.findall(GENERATED.read_text()):
+        parts = []
+        while part := re.match(r"(\d+)", mangled):
+            length = int(part[1])
+            parts.append(mangled[part.end() : part.end() + length])
+            mangled = mangled[part.end() + length :].removeprefix("_")
+        found[".".join(parts)][mangled] = body
+    del found["face"], found["shaping"]
     return found
 
 
@@ -27,6 +37,7 @@ def test_no_function_of_the_path_touches_python() -> None:
     functions = rooms()
     assert {"worker_loop", "take_vector", "node_turn"} <= functions["worker"].keys()
     assert "ip4_router_vector" in functions["ip4_input"]
+    assert "codel_take" in functions["queues.codel"]
     touched = {
         f"{room}.{name}": uses
         for room, bodies in functions.items()

@@ -130,7 +130,7 @@ def test_an_index_that_is_not_there(
         (lambda s: s.set_pipe(0, bandwidth_bps=10**12 + 1), "100 to"),
         (lambda s: s.set_pipe(0, bandwidth_bps=1 << 64), "100 to"),
         (lambda s: s.set_pipe(0, overhead_bytes=65536), "65535"),
-        (lambda s: s.set_pipe(0, overhead_bytes=-1), "65535"),
+        (lambda s: s.set_pipe(0, overhead_bytes=-65536), "65535"),
         (lambda s: s.set_pipe(0, delay_ns=-1), "delay"),
         (lambda s: s.set_pipe(0, delay_ns=10**15 + 1), "delay"),
         (lambda s: s.set_pipe(0, delay_ns=1 << 63), "delay"),

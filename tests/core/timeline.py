@@ -165,6 +165,11 @@ class PipeModel:
             "in_flight_packets": len(self.line),
             "waiting_packets": len(self.waiting),
             "waiting_bytes": sum(frame.length for frame in self.waiting),
+            "early_drop_packets": 0,
+            "marked_packets": 0,
+            "duplicate_packets": 0,
+            "corrupted_packets": 0,
+            "reordered_packets": 0,
         }
 
 
@@ -208,5 +213,8 @@ def shape_pipe(switch: Switch, pipe: int, shape: Shape) -> None:
 def is_in_balance(switch: Switch, pipe: int) -> bool:
     """Whether every frame that was sent is accounted for."""
     s = switch.pipe_statistics(pipe)
-    dropped = s["queue_drop_packets"] + s["loss_packets"] + s["down_drop_packets"] + s["loop_drop_packets"]
-    return s["sent_packets"] == s["delivered_packets"] + dropped + s["in_flight_packets"]
+    dropped = sum(
+        s[f"{what}_packets"] for what in ("queue_drop", "early_drop", "loss", "down_drop", "loop_drop")
+    )
+    made = s["sent_packets"] + s["duplicate_packets"]
+    return made == s["delivered_packets"] + dropped + s["in_flight_packets"]

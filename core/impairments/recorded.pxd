@@ -1,0 +1,11 @@
+# recorded: loss from a recording: one fate a packet, in order, from the start again at its end.
+
+from ..layout cimport Loss
+
+
+cdef inline bint recorded_loses(Loss *loss) noexcept nogil:
+    cdef bint lost = loss.trace[loss.trace_position] != 0
+    loss.trace_position += 1
+    if loss.trace_position == loss.trace_length:
+        loss.trace_position = 0
+    return lost

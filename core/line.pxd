@@ -1,0 +1,79 @@
+# A pipe's delay line: a ring of (packet, arrival) in the order of arrivals. Only its head is an event of the receiving node.
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+
+from .heap cimport heap_hasten
+from .layout cimport Packet, Pipe, PipeEntry, Waiting, Worker
+from .platform cimport is_unlikely, must_resize
+from .schedule cimport node_event, node_wake
+
+cdef enum:
+    RING_START = 16
+
+
+cdef inline void pipe_grow(Pipe *pipe) noexcept nogil:
+    """Double the ring. Entries keep their index, which is taken modulo the capacity."""
+    cdef uint32_t capacity = pipe.capacity * 2 if pipe.capacity else RING_START
+    cdef PipeEntry *ring = <PipeEntry *>must_resize(NULL, capacity * sizeof(PipeEntry))
+    cdef Waiting *waiting = NULL
+    cdef uint32_t i = pipe.tail - pipe.capacity
+    if pipe.bandwidth_bps and pipe.shaper is NULL:
+        waiting = <Waiting *>must_resize(NULL, capacity * sizeof(Waiting))
+    while i != pipe.tail:
+        ring[i & (capacity - 1)] = pipe.ring[i & (pipe.capacity - 1)]
+        if waiting is not NULL:
+            waiting[i & (capacity - 1)] = pipe.waiting[i & (pipe.capacity - 1)]
+        i += 1
+    free(pipe.ring)
+    free(pipe.waiting)
+    pipe.ring = ring
+    pipe.waiting = waiting
+    pipe.capacity = capacity
+
+
+cdef inline void pipe_append(Worker *worker, Pipe *pipe, Packet *packet, int64_t arrival_ns) noexcept nogil:
+    """Put a packet at the end of the delay line; the receiving node hears of it if it is the first."""
+    cdef PipeEntry *entry
+    if is_unlikely(pipe.tail - pipe.head == pipe.capacity):
+        pipe_grow(pipe)
+    entry = &pipe.ring[pipe.tail & (pipe.capacity - 1)]
+    entry.packet = packet
+    entry.arrival_ns = arrival_ns
+    pipe.tail += 1
+    if not pipe.active:
+        pipe.active = 1
+        node_event(worker, pipe.receiver.node, arrival_ns, packet.crossings, pipe.receiver.port)
+
+
+cdef inline void pipe_insert(Worker *worker, Pipe *pipe, Packet *packet, int64_t arrival_ns) noexcept nogil:
+    """Put a packet into the delay line where it may overtake others: behind all that arrive before it or with it."""
+    cdef uint32_t mask
+    cdef uint32_t place = pipe.tail
+    cdef uint32_t port = pipe.receiver.port
+    if pipe.tail - pipe.head == pipe.capacity:
+        pipe_grow(pipe)
+    mask = pipe.capacity - 1
+    while place != pipe.head and pipe.ring[(place - 1) & mask].arrival_ns > arrival_ns:
+        pipe.ring[place & mask] = pipe.ring[(place - 1) & mask]
+        place -= 1
+    pipe.ring[place & mask].packet = packet
+    pipe.ring[place & mask].arrival_ns = arrival_ns
+    pipe.tail += 1
+    if not pipe.active:
+        pipe.active = 1
+        node_event(worker, pipe.receiver.node, arrival_ns, packet.crossings, port)
+    elif place == pipe.head:
+        heap_hasten(&pipe.receiver.node.events, arrival_ns, <uint64_t>packet.crossings << 32 | port)
+        node_wake(worker, pipe.receiver.node, arrival_ns, packet.crossings)
+
+
+cdef inline Packet *pipe_first(Pipe *pipe) noexcept nogil:
+    """The next packet to arrive, NULL where there is none; passes over what was lost."""
+    cdef Packet *packet
+    while pipe.head != pipe.tail:
+        packet = pipe.ring[pipe.head & (pipe.capacity - 1)].packet
+        if packet is not NULL:
+            return packet
+        pipe.head += 1
+    return NULL

@@ -1,0 +1,38 @@
+# Which packet comes next: the one place that knows all disciplines. Each is a room beside this one with `…_enqueue` (takes
+# the packet, or drops it or another) and `…_dequeue` (gives the next to be sent, NULL where all is gone, and may drop or
+# mark on the way). `waits` is false for a packet that finds the transmitter idle and nobody before it: it is sent at
+# once, so no limit counts. docs/adding-an-impairment.md tells how to add one.
+
+from libc.stdint cimport int64_t, uint32_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+from ..layout cimport QUEUE_CODEL, QUEUE_DROPTAIL, FlowQueue, Packet, Pipe, Shaper, Worker
+from ..platform cimport must_zero
+from .codel cimport codel_dequeue, codel_enqueue
+from .droptail cimport droptail_dequeue, droptail_enqueue
+
+
+cdef inline void discipline_enqueue(Worker *worker, Pipe *pipe, Packet *packet, bint waits) noexcept nogil:
+    """Take a packet into the queue at its time_ns."""
+    cdef uint32_t discipline = pipe.shaper.queue.discipline
+    if discipline == QUEUE_DROPTAIL:
+        droptail_enqueue(worker, pipe, packet, waits)
+    elif discipline == QUEUE_CODEL:
+        codel_enqueue(worker, pipe, packet, waits)
+
+
+cdef inline Packet *discipline_dequeue(Worker *worker, Pipe *pipe, int64_t now_ns) noexcept nogil:
+    """The packet whose service starts at `now_ns`."""
+    cdef uint32_t discipline = pipe.shaper.queue.discipline
+    if discipline == QUEUE_DROPTAIL:
+        return droptail_dequeue(worker, pipe)
+    return codel_dequeue(worker, pipe, now_ns)
+
+
+cdef inline void discipline_begin(Shaper *shaper) noexcept nogil:
+    """Make the empty queues that the settings ask for."""
+    free(shaper.queues)
+    shaper.queue_count = shaper.queue.flows
+    shaper.queues = <FlowQueue *>must_zero(shaper.queue_count * sizeof(FlowQueue))
+    memset(shaper.active, 0, sizeof(shaper.active))

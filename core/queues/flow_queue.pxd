@@ -1,0 +1,118 @@
+# What every discipline is made of: queues of packets in one store of places, and the drops that are counted.
+#
+# A packet that waits has the time at which it was queued in `time_ns`. Places are linked both ways, so that packets leave at
+# either end. Memory comes with the first packets and grows with what waits.
+
+from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
+
+from ..layout cimport FlowQueue, Packet, Pipe, QueuedPacket, Shaper, Worker
+from ..packet cimport packet_release
+from ..platform cimport must_resize
+
+
+cdef inline uint32_t place_take(Shaper *shaper) noexcept nogil:
+    """An unused place: index + 1."""
+    cdef uint32_t capacity = shaper.place_capacity
+    cdef uint32_t i
+    if shaper.free_place == 0:
+        shaper.place_capacity = capacity * 2 if capacity else 16
+        shaper.places = <QueuedPacket *>must_resize(shaper.places, shaper.place_capacity * sizeof(QueuedPacket))
+        for i in range(capacity, shaper.place_capacity):
+            shaper.places[i].next = i + 2 if i + 1 < shaper.place_capacity else 0
+        shaper.free_place = capacity + 1
+    i = shaper.free_place
+    shaper.free_place = shaper.places[i - 1].next
+    return i
+
+
+cdef inline void queue_push(Shaper *shaper, FlowQueue *queue, Packet *packet) noexcept nogil:
+    """Put a packet at the end of a queue. Its time_ns has been set to the time at which it was queued."""
+    cdef uint32_t place = place_take(shaper)
+    shaper.places[place - 1].packet = packet
+    shaper.places[place - 1].next = 0
+    shaper.places[place - 1].previous = queue.last
+    if queue.last:
+        shaper.places[queue.last - 1].next = place
+    else:
+        queue.first = place
+    queue.last = place
+    queue.packets += 1
+    queue.bytes += packet.total_length
+    shaper.packets += 1
+    shaper.bytes += packet.total_length
+
+
+cdef inline Packet *queue_head(Shaper *shaper, FlowQueue *queue) noexcept nogil:
+    """The oldest packet, left where it is; NULL where there is none."""
+    return shaper.places[queue.first - 1].packet if queue.first else NULL
+
+
+cdef inline Packet *queue_remove(Shaper *shaper, FlowQueue *queue, uint32_t place) noexcept nogil:
+    cdef QueuedPacket *entry = &shaper.places[place - 1]
+    cdef Packet *packet = entry.packet
+    if entry.previous:
+        shaper.places[entry.previous - 1].next = entry.next
+    else:
+        queue.first = entry.next
+    if entry.next:
+        shaper.places[entry.next - 1].previous = entry.previous
+    else:
+        queue.last = entry.previous
+    entry.next = shaper.free_place
+    shaper.free_place = place
+    queue.packets -= 1
+    queue.bytes -= packet.total_length
+    shaper.packets -= 1
+    shaper.bytes -= packet.total_length
+    return packet
+
+
+cdef inline Packet *queue_pop(Shaper *shaper, FlowQueue *queue) noexcept nogil:
+    """Take the oldest packet; NULL where there is none."""
+    return queue_remove(shaper, queue, queue.first) if queue.first else NULL
+
+
+cdef inline Packet *queue_pop_last(Shaper *shaper, FlowQueue *queue) noexcept nogil:
+    """Take the youngest packet; NULL where there is none."""
+    return queue_remove(shaper, queue, queue.last) if queue.last else NULL
+
+
+cdef inline bint queue_is_full(Pipe *pipe, uint32_t length) noexcept nogil:
+    """Whether one more packet of `length` bytes would be more than the pipe's limit."""
+    return (
+        pipe.shaper.packets >= pipe.queue_limit_packets or pipe.shaper.bytes + length > pipe.queue_limit_bytes
+    )
+
+
+cdef inline void queue_drop(Worker *worker, Pipe *pipe, Packet *packet) noexcept nogil:
+    """Drop a packet for which there is no room."""
+    pipe.queue_drop_packets += 1
+    packet_release(&worker.pool, packet)
+
+
+cdef inline void queue_drop_early(Worker *worker, Pipe *pipe, Packet *packet) noexcept nogil:
+    """Drop a packet by the discipline's judgement, with room left."""
+    pipe.shaper.early_drop_packets += 1
+    packet_release(&worker.pool, packet)
+
+
+cdef inline FlowQueue *queue_longest(Shaper *shaper) noexcept nogil:
+    """The queue with the most bytes, the first of those with equally many."""
+    cdef FlowQueue *longest = shaper.queues
+    cdef uint32_t i
+    for i in range(1, shaper.queue_count):
+        if shaper.queues[i].bytes > longest.bytes:
+            longest = &shaper.queues[i]
+    return longest
+
+
+cdef inline void queue_make_room(Worker *worker, Pipe *pipe) noexcept nogil:
+    """After a packet too many was queued: drop from the longest queue, its oldest or its youngest as the pipe is set."""
+    cdef Shaper *shaper = pipe.shaper
+    cdef FlowQueue *longest
+    while shaper.packets and (shaper.packets > pipe.queue_limit_packets or shaper.bytes > pipe.queue_limit_bytes):
+        longest = queue_longest(shaper)
+        if shaper.queue.drops_head:
+            queue_drop(worker, pipe, queue_pop(shaper, longest))
+        else:
+            queue_drop(worker, pipe, queue_pop_last(shaper, longest))

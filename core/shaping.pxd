@@ -1,0 +1,220 @@
+# What Python says of a pipe that is to be shaped, read into a Shaper's settings and tables. Each mistake is a ValueError that
+# names the setting; the topology's reader finds most of them before, with their place.
+
+from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t, uint8_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
+
+from .layout cimport (
+    LOSS_GILBERT_ELLIOTT, LOSS_MARKOV, LOSS_RANDOM, LOSS_TRACE, QUEUE_CODEL, QUEUE_DROPTAIL, Choice, Distribution,
+    Shaper,
+)
+from .platform cimport must_resize
+
+
+cdef inline dict discipline_numbers():
+    return {"droptail": QUEUE_DROPTAIL, "codel": QUEUE_CODEL}
+
+
+cdef inline dict loss_models():
+    return {
+        "random": LOSS_RANDOM, "gilbert_elliott": LOSS_GILBERT_ELLIOTT, "markov": LOSS_MARKOV, "recorded": LOSS_TRACE
+    }
+
+
+cdef inline uint64_t probability_threshold(what, probability) except? 1:
+    """A probability in 1/2^64; 1 is UINT64_MAX, which stands for always."""
+    if not 0 <= probability <= 1:
+        raise ValueError(f"{what} {probability}: allowed are 0 to 1")
+    return <uint64_t>min(int(probability * 18446744073709551616.0), UINT64_MAX)
+
+
+cdef inline object number(dict settings, key, default, least, most):
+    value = settings.pop(key, default)
+    if not least <= value <= most:
+        raise ValueError(f"{key} {value}: allowed are {least} to {most}")
+    return value
+
+
+cdef inline object read_choice(Choice *choice, dict settings, key):
+    choice.threshold = probability_threshold(key, settings.pop(key, 0.0))
+    choice.repeat_threshold = probability_threshold(f"{key}_correlation", settings.pop(f"{key}_correlation", 0.0))
+
+
+cdef inline object read_distribution(Distribution *distribution, dict settings, key):
+    """(probabilities, values), both rising; one value alone is a constant."""
+    points = settings.pop(key, None)
+    if points is None:
+        return
+    probabilities, values = points
+    if not 1 <= len(values) <= 1 << 20 or len(values) != len(probabilities):
+        raise ValueError(f"{key}: write as many probabilities as values, at least one of each")
+    if list(values) != sorted(values) or list(probabilities) != sorted(probabilities):
+        raise ValueError(f"{key}: probabilities and values must rise")
+    if probabilities[0] != 0 or (len(values) > 1 and probabilities[len(values) - 1] != 1):
+        raise ValueError(f"{key}: the probabilities go from 0 to 1")
+    if not -(10**15) <= values[0] <= values[len(values) - 1] <= 10**15:
+        raise ValueError(f"{key}: values of -10^15 to 10^15 ns are allowed")
+    distribution.probabilities = <uint64_t *>must_resize(NULL, len(values) * sizeof(uint64_t))
+    distribution.values = <int64_t *>must_resize(NULL, len(values) * sizeof(int64_t))
+    distribution.count = len(values)
+    for i in range(len(values)):
+        distribution.probabilities[<uint32_t>i] = probability_threshold(key, probabilities[i])
+        distribution.values[<uint32_t>i] = values[i]
+
+
+cdef inline object read_trace(Shaper *shaper, dict settings, bandwidth_bps):
+    """rates: (times, bit/s, period or 0); opportunities: (times, bytes of each, period)."""
+    rates = settings.pop("rates", None)
+    opportunities = settings.pop("opportunities", None)
+    if rates is None and opportunities is None:
+        return
+    if bandwidth_bps or (rates is not None and opportunities is not None):
+        raise ValueError("bandwidth, rates and opportunities are three ways to say one thing: choose one")
+    if rates is not None:
+        times, steps, period_ns = rates
+    else:
+        times, opportunity_bytes, period_ns = opportunities
+        steps = [1]
+    if not 1 <= len(times) <= 1 << 24 or list(times) != sorted(times) or times[0] < 0:
+        raise ValueError("a recorded bandwidth has times from 0 on that never fall")
+    if rates is not None and (len(steps) != len(times) or times[0] != 0 or len(set(times)) != len(times)):
+        raise ValueError("rates: write one for each time, the first time 0, no time twice")
+    if min(steps) < 0 or not 1 <= max(steps) <= 10**12:
+        raise ValueError("rates: allowed are 0 to 10^12 bit/s, and not all of them 0")
+    if not 0 <= period_ns <= 10**15 or (period_ns and period_ns < times[len(times) - 1] + (rates is not None)):
+        raise ValueError("the period of a recorded bandwidth must cover all its times")
+    if period_ns == 0 and (opportunities is not None or steps[len(steps) - 1] == 0):
+        raise ValueError("opportunities, and rates that end with 0, must repeat: give a period")
+    shaper.trace.count = len(times)
+    shaper.trace.period_ns = period_ns
+    shaper.trace.times_ns = <int64_t *>must_resize(NULL, len(times) * sizeof(int64_t))
+    for i in range(len(times)):
+        shaper.trace.times_ns[<uint32_t>i] = times[i]
+    if rates is None:
+        if not 1 <= opportunity_bytes <= 1 << 30:
+            raise ValueError("opportunities: each delivers 1 to 2^30 bytes")
+        shaper.trace.opportunity_bytes = opportunity_bytes
+        return
+    shaper.trace.rates_bps = <uint64_t *>must_resize(NULL, len(times) * sizeof(uint64_t))
+    for i in range(len(times)):
+        shaper.trace.rates_bps[<uint32_t>i] = steps[i]
+
+
+cdef inline object read_loss(Shaper *shaper, dict settings, uint64_t threshold):
+    cdef const uint8_t[::1] fates
+    model = settings.pop("loss_model", "random")
+    if model not in loss_models():
+        raise ValueError(f"loss_model {model!r}: allowed are {', '.join(loss_models())}")
+    shaper.loss.model = loss_models()[model]
+    shaper.loss.marks = bool(settings.pop("loss_marks", False))
+    shaper.loss.choice.threshold = threshold
+    shaper.loss.choice.repeat_threshold = probability_threshold(
+        "loss_correlation", settings.pop("loss_correlation", 0.0)
+    )
+    chain = settings.pop("loss_chain", None)
+    recorded = settings.pop("loss_fates", None)
+    if (chain is not None) != (model == "gilbert_elliott" or model == "markov") or (
+        (recorded is not None) != (model == "recorded")
+    ):
+        raise ValueError("loss_chain goes with the models gilbert_elliott and markov, loss_fates with recorded")
+    if threshold and model != "random":
+        raise ValueError(f"loss and the loss model {model} are two ways to say one thing: choose one")
+    if chain is not None:
+        if len(chain) != (4 if model == "gilbert_elliott" else 5):
+            raise ValueError("loss_chain: write p, r, 1-h, 1-k for gilbert_elliott, p13, p31, p32, p23, p14 for markov")
+        for i, probability in enumerate(chain):
+            shaper.loss.thresholds[<uint32_t>i] = probability_threshold("loss_chain", probability)
+        if model == "markov" and (
+            chain[0] + chain[4] > 1.000000001 or chain[1] + chain[2] > 1.000000001
+        ):
+            raise ValueError("loss_chain: p13 + p14 and p31 + p32 are at most 1")
+    if recorded is not None:
+        if not 1 <= len(recorded) <= 1 << 28:
+            raise ValueError("loss_fates: write 1 to 2^28 of them")
+        fates = recorded
+        shaper.loss.trace = <uint8_t *>must_resize(NULL, len(recorded))
+        shaper.loss.trace_length = len(recorded)
+        memcpy(shaper.loss.trace, &fates[0], shaper.loss.trace_length)
+
+
+cdef inline object read_queue(Shaper *shaper, dict settings):
+    cdef uint32_t i
+    discipline = settings.pop("discipline", "droptail")
+    if discipline not in discipline_numbers():
+        raise ValueError(f"discipline {discipline!r}: allowed are {', '.join(discipline_numbers())}")
+    shaper.queue.discipline = discipline_numbers()[discipline]
+    shaper.queue.ecn = bool(settings.pop("ecn", False))
+    shaper.queue.gentle = bool(settings.pop("gentle", False))
+    shaper.queue.drops_head = bool(settings.pop("drops_head", False))
+    shaper.queue.flows = number(settings, "flows", 1, 1, 65536)
+    shaper.queue.quantum_bytes = number(settings, "quantum_bytes", 1514, 1, 1 << 30)
+    shaper.queue.target_ns = number(settings, "target_ns", 5000000, 1, 10**12)
+    shaper.queue.interval_ns = number(settings, "interval_ns", 100000000, 1, 10**12)
+    shaper.queue.burst_ns = number(settings, "burst_ns", 150000000, 0, 10**12)
+    shaper.queue.least_bytes = number(settings, "least_bytes", 0, 0, 1 << 40)
+    shaper.queue.most_bytes = number(settings, "most_bytes", 0, 0, 1 << 40)
+    shaper.queue.probability = probability_threshold("probability", settings.pop("probability", 0.0))
+    shaper.queue.average_shift = number(settings, "average_shift", 9, 0, 31)
+    weights = settings.pop("weights", [1] * 8)
+    if len(weights) != 8 or min(weights) < 1 or max(weights) > 1000:
+        raise ValueError("weights: write eight, each 1 to 1000, one for each IP precedence")
+    for i in range(8):
+        shaper.queue.weights[i] = weights[i]
+    source, destination, source4, destination4, source_port, destination_port, protocol = settings.pop(
+        "mask", (b"\xff" * 16, b"\xff" * 16, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFF, 0xFFFF, 0xFF)
+    )
+    for i in range(16):
+        shaper.queue.mask.source[i] = source[i]
+        shaper.queue.mask.destination[i] = destination[i]
+    shaper.queue.mask.source4 = source4
+    shaper.queue.mask.destination4 = destination4
+    shaper.queue.mask.source_port = source_port
+    shaper.queue.mask.destination_port = destination_port
+    shaper.queue.mask.protocol = protocol
+
+
+cdef inline object read_shaping(Shaper *shaper, shaping, uint64_t loss_threshold, bandwidth_bps):
+    """Fill a shaper's settings. Its tables are the caller's; after a ValueError there are none."""
+    cdef dict settings = dict(shaping)
+    memset(shaper, 0, sizeof(Shaper))
+    try:
+        read_queue(shaper, settings)
+        shaper.cell_bytes = number(settings, "cell_bytes", 0, 0, 65535)
+        shaper.cell_overhead_bytes = number(settings, "cell_overhead_bytes", 0, 0, 255)
+        shaper.burst_bytes = number(settings, "burst_bytes", 0, 0, 1 << 30)
+        read_trace(shaper, settings, bandwidth_bps)
+        read_loss(shaper, settings, loss_threshold)
+        bit_error = settings.pop("bit_error", 0.0)
+        if bit_error:
+            shaper.bit_errors.survival = UINT64_MAX - probability_threshold("bit_error", bit_error)
+            if shaper.bit_errors.survival == 0:
+                shaper.bit_errors.survival = 1
+        read_choice(&shaper.duplicate, settings, "duplicate")
+        read_choice(&shaper.corrupt, settings, "corrupt")
+        read_choice(&shaper.reorder, settings, "reorder")
+        shaper.reorder_gap = number(settings, "reorder_gap", 0, 0, 1 << 30)
+        read_distribution(&shaper.jitter.distribution, settings, "jitter")
+        shaper.jitter.choice.repeat_threshold = probability_threshold(
+            "jitter_correlation", settings.pop("jitter_correlation", 0.0)
+        )
+        shaper.jitter.overtakes = bool(settings.pop("jitter_overtakes", False))
+        read_distribution(&shaper.slots.distribution, settings, "slots")
+        shaper.slots.limit_packets = number(settings, "slots_packets", 0, 0, 1 << 30)
+        shaper.slots.limit_bytes = number(settings, "slots_bytes", 0, 0, 1 << 40)
+        if settings:
+            raise ValueError(f"shaping knows no {', '.join(sorted(settings))}")
+    except BaseException:
+        free_shaping(shaper)
+        raise
+
+
+cdef inline void free_shaping(Shaper *shaper):
+    """Free the tables of settings that no pipe has taken over."""
+    free(shaper.trace.times_ns)
+    free(shaper.trace.rates_bps)
+    free(shaper.loss.trace)
+    free(shaper.jitter.distribution.probabilities)
+    free(shaper.jitter.distribution.values)
+    free(shaper.slots.distribution.probabilities)
+    free(shaper.slots.distribution.values)
