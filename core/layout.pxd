@@ -1,10 +1,22 @@
-# Every structure of the engine, on one page. The rooms beside this one hold the functions.
+# Every structure of the engine, on three pages: packets (packet_layout.pxd), shapers (shaper_layout.pxd), and here all
+# else. Names from all three can be had here. The rooms beside this one hold the functions.
 #
 # One worker writes a node and all that hangs off it. Structures stand in flat tables that never move, so a
 # pointer to a node, an interface or a pipe is good for the engine's life. Times are nanoseconds since the
 # engine's start, IPv4 addresses integers in host order, MAC addresses the six bytes as a little-endian integer.
 
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t
+
+from .packet_layout cimport (
+    CHECKSUM_IP_VALID, CHECKSUM_PARTIAL, CHECKSUM_TCP_PARTIAL, CHECKSUM_UDP_PARTIAL, PACKET_HEADROOM,
+    PACKET_METADATA, Packet, PacketList, Pool, SIZE_CLASSES, Slab,
+)
+from .shaper_layout cimport (
+    ActiveList, BitErrors, Choice, Distribution, FlowMask, FlowQueue, Jitter, LOSS_GILBERT_ELLIOTT, LOSS_MARKOV,
+    LOSS_RANDOM, LOSS_TRACE, Loss, QUEUE_CODEL, QUEUE_DROPHEAD, QUEUE_DROPTAIL, QUEUE_DRR, QUEUE_FQ_CODEL,
+    QUEUE_FQ_PIE, QUEUE_PIE, QUEUE_PRIORITY, QUEUE_QFQ, QUEUE_RED, QUEUE_ROUND_ROBIN, QUEUE_WFQ, QueueSettings,
+    QueuedPacket, RateTrace, Shaper, Slots,
+)
 
 cdef extern from "<semaphore.h>" nogil:
     ctypedef struct sem_t:
@@ -13,10 +25,7 @@ cdef extern from "<semaphore.h>" nogil:
 cdef enum:
     VECTOR_SIZE = 256              # packets that go through a stage together, at most
     CROSSING_LIMIT = 4096          # undelayed links that a packet may cross at one instant: more is a loop
-    SIZE_CLASSES = 4               # views, small, MTU-sized and large packets
     DROP_REASON_COUNT = 48
-    PACKET_METADATA = 64
-    PACKET_HEADROOM = 128
     PROOF_KEYS = 35                # of the run's hash: see proof.pxd
     READING_BATCH = 64             # frames that one call may bring from a device
     LATENESS_BUCKETS = 144         # four for each factor of two, up to 137 s
@@ -75,12 +84,6 @@ cdef enum DropReason:
     DROP_DEVICE_WRITE
     DROP_VNET_HEADER
 
-cdef enum ChecksumState:
-    CHECKSUM_IP_VALID = 1          # the IP header's: verified at the door of this engine, and kept right by every change since
-    CHECKSUM_TCP_PARTIAL = 2       # the field holds the pseudo header's sum: see segment.pxd
-    CHECKSUM_UDP_PARTIAL = 4
-    CHECKSUM_PARTIAL = 6
-
 cdef enum RouteKind:
     ROUTE_LOCAL = 1
     ROUTE_CONNECTED = 2
@@ -107,56 +110,6 @@ cdef enum PostedKind:
     POSTED_NEIGHBOR_FAILED = 3
     POSTED_DEVICE_GONE = 4
 
-# One cache line in front of every buffer. A chain is a list of segments through `next`; a segment with a
-# `parent` is indirect: its bytes lie in the parent's buffer, which it holds a reference to.
-cdef struct Packet:
-    uint8_t *data                  # first byte of this segment
-    int64_t time_ns                # logical time: arrival at the node that handles it
-    Packet *next                   # next segment; in the pool, next free packet
-    Packet *parent                 # owner of the bytes, for an indirect segment
-    uint32_t length                # bytes in this segment
-    uint32_t total_length          # bytes in the chain (first segment only)
-    uint32_t references
-    uint32_t input_interface       # index + 1; 0: sent by the node itself
-    uint32_t slab
-    uint16_t network_offset
-    uint16_t transport_offset
-    uint16_t segment_size          # bytes of payload per wire segment of a super-frame; 0: a plain frame
-    uint16_t crossings             # undelayed links crossed at time_ns: the round of the instant
-    uint8_t checksum_state         # of enum ChecksumState
-    uint8_t size_class
-    uint16_t header_length         # of a super-frame: what each of its segments repeats
-
-cdef struct PacketList:
-    Packet **packets
-    uint32_t count
-    uint32_t capacity
-
-cdef struct Slab:
-    uint8_t *memory
-    Packet *free
-    uint32_t free_count
-    uint32_t next_usable           # index + 1 of the neighbours in the list of the class's usable or empty slabs
-    uint32_t previous_usable
-    uint8_t size_class
-    uint8_t listed
-    uint16_t packets
-
-cdef struct Pool:
-    Slab *slabs
-    uint32_t slab_count
-    uint32_t slab_capacity
-    uint32_t unused_slab           # index + 1 of a slab entry without memory
-    uint32_t usable[SIZE_CLASSES]  # index + 1 of the first slab with both free packets and others
-    uint32_t empty[SIZE_CLASSES]   # index + 1 of the first slab with free packets only
-    uint32_t empty_slabs[SIZE_CLASSES]
-    uint32_t slabs_in_class[SIZE_CLASSES]
-    uint64_t limit_bytes
-    uint64_t bytes
-    uint64_t in_use
-    uint64_t failed
-    uint64_t copied_bytes
-
 cdef struct Event:
     int64_t time_ns
     uint64_t order                 # round << 32 | source: who comes first at one time
@@ -175,173 +128,6 @@ cdef struct Waiting:
     int64_t start_ns               # first whole nanosecond at which it is in service
     uint64_t remainder             # of its exact start, in 1/bandwidth nanoseconds
     uint32_t length
-
-# A thing that happens to a packet or not, by a stream of its own. Repeating the last outcome now and then correlates
-# the outcomes and leaves their probability alone (see random.pxd).
-cdef struct Choice:
-    uint64_t state
-    uint64_t threshold             # a draw below it: yes
-    uint64_t repeat_threshold      # a draw below it: as the time before
-    uint64_t last                  # the draw that decided the time before
-    uint8_t begun
-
-# Values with probabilities: the inverse of a distribution function, straight between its points.
-cdef struct Distribution:
-    uint64_t *probabilities        # in 1/2^64, rising, the first 0
-    int64_t *values
-    uint32_t count                 # 0: none
-
-# A bandwidth that follows a recording. Without rates it is a list of opportunities to deliver.
-cdef struct RateTrace:
-    int64_t *times_ns              # rising, from the start of a lap
-    uint64_t *rates_bps            # from that time on; NULL: an opportunity at each time
-    uint32_t count                 # 0: none
-    uint32_t position
-    int64_t period_ns              # after which it repeats; 0: the last rate stays
-    int64_t lap_ns                 # when the present lap began
-    uint64_t opportunity_bytes     # what one opportunity delivers
-    uint64_t left_bytes            # of the opportunity at `position`
-
-cdef enum LossModel:
-    LOSS_RANDOM = 0
-    LOSS_GILBERT_ELLIOTT = 1
-    LOSS_MARKOV = 2
-    LOSS_TRACE = 3
-
-cdef struct Loss:
-    uint8_t model                  # of enum LossModel
-    uint8_t marks                  # a packet that can be marked (ECN) is marked in place of being lost
-    uint8_t state                  # of the chain
-    Choice choice                  # of the random model; its stream serves all
-    uint64_t thresholds[5]         # of the chain's transitions: see the models' rooms
-    uint8_t *trace                 # fates, one a byte: 0: arrives
-    uint32_t trace_length
-    uint32_t trace_position
-
-cdef struct BitErrors:
-    uint64_t survival              # of one bit, in 1/2^64; 0: no errors
-    uint64_t random_state
-    uint64_t cached_threshold      # that a frame of cached_bytes is lost
-    uint32_t cached_bytes
-
-cdef struct Jitter:
-    Distribution distribution      # added to the delay, in ns
-    Choice choice                  # its stream and its correlation
-    uint8_t overtakes              # arrivals need not keep the order
-
-# Bursts of a shared medium: the line opens now and then, and lets a number of packets through.
-cdef struct Slots:
-    Distribution distribution      # between two openings, in ns
-    uint64_t random_state
-    uint32_t limit_packets         # of one opening; 0: no limit
-    uint32_t left_packets
-    uint64_t limit_bytes
-    uint64_t left_bytes
-    int64_t open_ns                # the present opening
-
-cdef enum QueueDiscipline:
-    QUEUE_DROPTAIL = 0
-    QUEUE_DROPHEAD = 1
-    QUEUE_RED = 2
-    QUEUE_CODEL = 3
-    QUEUE_PIE = 4
-    QUEUE_ROUND_ROBIN = 5
-    QUEUE_DRR = 6
-    QUEUE_WFQ = 7
-    QUEUE_QFQ = 8
-    QUEUE_PRIORITY = 9
-    QUEUE_FQ_CODEL = 10
-    QUEUE_FQ_PIE = 11
-
-# What a flow is told by: the bits of each field that count.
-cdef struct FlowMask:
-    uint8_t source[16]             # IPv4 in the first four bytes, by source4
-    uint8_t destination[16]
-    uint32_t source4
-    uint32_t destination4
-    uint16_t source_port
-    uint16_t destination_port
-    uint8_t protocol
-
-# Settings of a discipline; each room says which ones it reads.
-cdef struct QueueSettings:
-    uint8_t discipline             # of enum QueueDiscipline
-    uint8_t ecn
-    uint8_t gentle
-    uint8_t drops_head             # a full queue drops its oldest packet
-    uint32_t flows                 # queues that flows are hashed to
-    uint32_t quantum_bytes
-    uint32_t weights[8]            # by IP precedence (the class selector of RFC 2474)
-    int64_t target_ns
-    int64_t interval_ns
-    int64_t burst_ns
-    uint64_t least_bytes
-    uint64_t most_bytes
-    uint64_t probability           # in 1/2^64
-    uint32_t average_shift         # the average moves by 1/2^this of what is new
-    FlowMask mask
-
-cdef struct QueuedPacket:
-    Packet *packet                 # its time_ns: when it was queued
-    uint32_t next                  # index + 1 of its neighbours in the queue, or of the next free place
-    uint32_t previous
-
-# One queue of a discipline, first in, first out, with the state that any discipline keeps for one.
-cdef struct FlowQueue:
-    uint32_t first                 # index + 1 in Shaper.places
-    uint32_t last
-    uint32_t packets
-    uint32_t next_active           # index + 1 of the next in a list of queues
-    uint64_t bytes
-    int64_t deficit_bytes
-    uint8_t list                   # which list it stands in; 0: none
-    uint8_t dropping               # CoDel
-    uint32_t drop_count
-    uint32_t last_drop_count
-    int64_t first_above_ns
-    int64_t drop_next_ns
-
-cdef struct ActiveList:
-    uint32_t first                 # index + 1 in Shaper.queues
-    uint32_t last
-
-# What a pipe has that does more than bandwidth, overhead, delay, random loss and a drop-tail queue. The queue holds
-# packets; a timer of the sending node starts their service. See shaper.pxd.
-cdef struct Shaper:
-    QueueSettings queue
-    QueuedPacket *places
-    uint32_t place_capacity
-    uint32_t free_place            # index + 1
-    FlowQueue *queues
-    uint32_t queue_count
-    uint32_t packets
-    uint64_t bytes
-    ActiveList active[2]           # queues with packets, where the discipline takes turns
-    int64_t ready_ns               # since when there is something to send
-    int64_t timer_ns               # the outstanding timer; NEVER: none
-    uint64_t random_state          # the discipline's own
-    uint64_t flow_seed
-    # the transmitter
-    uint32_t cell_bytes            # 0: no cells
-    uint32_t cell_overhead_bytes
-    uint64_t burst_bytes
-    RateTrace trace
-    # the wire
-    Loss loss
-    BitErrors bit_errors
-    Choice duplicate
-    Choice corrupt
-    uint64_t corrupt_state
-    Choice reorder
-    uint32_t reorder_gap           # every so many packets one may overtake; 0 or 1: each
-    uint32_t reorder_count
-    Jitter jitter
-    Slots slots
-    uint64_t early_drop_packets    # by the discipline before its queue was full
-    uint64_t marked_packets
-    uint64_t duplicate_packets
-    uint64_t corrupted_packets
-    uint64_t reordered_packets
 
 # One direction of a link: queue, transmitter, delay line. Entries [head, service) are in service or in the delay
 # line, [service, tail) wait in the queue.

@@ -1,0 +1,172 @@
+# The structures of what a pipe does beyond the plain: see shaper.pxd, queues/ and impairments/.
+
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
+
+from .packet_layout cimport Packet
+
+# A thing that happens to a packet or not, by a stream of its own. Repeating the last outcome now and then correlates
+# the outcomes and leaves their probability alone (see random.pxd).
+cdef struct Choice:
+    uint64_t state
+    uint64_t threshold             # a draw below it: yes
+    uint64_t repeat_threshold      # a draw below it: as the time before
+    uint64_t last                  # the draw that decided the time before
+    uint8_t begun
+
+# Values with probabilities: the inverse of a distribution function, straight between its points.
+cdef struct Distribution:
+    uint64_t *probabilities        # in 1/2^64, rising, the first 0
+    int64_t *values
+    uint32_t count                 # 0: none
+
+# A bandwidth that follows a recording. Without rates it is a list of opportunities to deliver.
+cdef struct RateTrace:
+    int64_t *times_ns              # rising, from the start of a lap
+    uint64_t *rates_bps            # from that time on; NULL: an opportunity at each time
+    uint32_t count                 # 0: none
+    uint32_t position
+    int64_t period_ns              # after which it repeats; 0: the last rate stays
+    int64_t lap_ns                 # when the present lap began
+    uint64_t opportunity_bytes     # what one opportunity delivers
+    uint64_t left_bytes            # of the opportunity at `position`
+
+cdef enum LossModel:
+    LOSS_RANDOM = 0
+    LOSS_GILBERT_ELLIOTT = 1
+    LOSS_MARKOV = 2
+    LOSS_TRACE = 3
+
+cdef struct Loss:
+    uint8_t model                  # of enum LossModel
+    uint8_t marks                  # a packet that can be marked (ECN) is marked in place of being lost
+    uint8_t state                  # of the chain
+    Choice choice                  # of the random model; its stream serves all
+    uint64_t thresholds[5]         # of the chain's transitions: see the models' rooms
+    uint8_t *trace                 # fates, one a byte: 0: arrives
+    uint32_t trace_length
+    uint32_t trace_position
+
+cdef struct BitErrors:
+    uint64_t survival              # of one bit, in 1/2^64; 0: no errors
+    uint64_t random_state
+    uint64_t cached_threshold      # that a frame of cached_bytes is lost
+    uint32_t cached_bytes
+
+cdef struct Jitter:
+    Distribution distribution      # added to the delay, in ns
+    Choice choice                  # its stream and its correlation
+    uint8_t overtakes              # arrivals need not keep the order
+
+# Bursts of a shared medium: the line opens now and then, and lets a number of packets through.
+cdef struct Slots:
+    Distribution distribution      # between two openings, in ns
+    uint64_t random_state
+    uint32_t limit_packets         # of one opening; 0: no limit
+    uint32_t left_packets
+    uint64_t limit_bytes
+    uint64_t left_bytes
+    int64_t open_ns                # the present opening
+
+cdef enum QueueDiscipline:
+    QUEUE_DROPTAIL = 0
+    QUEUE_DROPHEAD = 1
+    QUEUE_RED = 2
+    QUEUE_CODEL = 3
+    QUEUE_PIE = 4
+    QUEUE_ROUND_ROBIN = 5
+    QUEUE_DRR = 6
+    QUEUE_WFQ = 7
+    QUEUE_QFQ = 8
+    QUEUE_PRIORITY = 9
+    QUEUE_FQ_CODEL = 10
+    QUEUE_FQ_PIE = 11
+
+# What a flow is told by: the bits of each field that count.
+cdef struct FlowMask:
+    uint8_t source[16]             # IPv4 in the first four bytes, by source4
+    uint8_t destination[16]
+    uint32_t source4
+    uint32_t destination4
+    uint16_t source_port
+    uint16_t destination_port
+    uint8_t protocol
+
+# Settings of a discipline; each room says which ones it reads.
+cdef struct QueueSettings:
+    uint8_t discipline             # of enum QueueDiscipline
+    uint8_t ecn
+    uint8_t gentle
+    uint8_t drops_head             # a full queue drops its oldest packet
+    uint32_t flows                 # queues that flows are hashed to
+    uint32_t quantum_bytes
+    uint32_t weights[8]            # by IP precedence (the class selector of RFC 2474)
+    int64_t target_ns
+    int64_t interval_ns
+    int64_t burst_ns
+    uint64_t least_bytes
+    uint64_t most_bytes
+    uint64_t probability           # in 1/2^64
+    uint32_t average_shift         # the average moves by 1/2^this of what is new
+    FlowMask mask
+
+cdef struct QueuedPacket:
+    Packet *packet                 # its time_ns: when it was queued
+    uint32_t next                  # index + 1 of its neighbours in the queue, or of the next free place
+    uint32_t previous
+
+# One queue of a discipline, first in, first out, with the state that any discipline keeps for one.
+cdef struct FlowQueue:
+    uint32_t first                 # index + 1 in Shaper.places
+    uint32_t last
+    uint32_t packets
+    uint32_t next_active           # index + 1 of the next in a list of queues
+    uint64_t bytes
+    int64_t deficit_bytes
+    uint8_t list                   # which list it stands in; 0: none
+    uint8_t dropping               # CoDel
+    uint32_t drop_count
+    uint32_t last_drop_count
+    int64_t first_above_ns
+    int64_t drop_next_ns
+
+cdef struct ActiveList:
+    uint32_t first                 # index + 1 in Shaper.queues
+    uint32_t last
+
+# What a pipe has that does more than bandwidth, overhead, delay, random loss and a drop-tail queue. The queue holds
+# packets; a timer of the sending node starts their service. See shaper.pxd.
+cdef struct Shaper:
+    QueueSettings queue
+    QueuedPacket *places
+    uint32_t place_capacity
+    uint32_t free_place            # index + 1
+    FlowQueue *queues
+    uint32_t queue_count
+    uint32_t packets
+    uint64_t bytes
+    ActiveList active[2]           # queues with packets, where the discipline takes turns
+    int64_t ready_ns               # since when there is something to send
+    int64_t timer_ns               # the outstanding timer; NEVER: none
+    uint64_t random_state          # the discipline's own
+    uint64_t flow_seed
+    # the transmitter
+    uint32_t cell_bytes            # 0: no cells
+    uint32_t cell_overhead_bytes
+    uint64_t burst_bytes
+    RateTrace trace
+    # the wire
+    Loss loss
+    BitErrors bit_errors
+    Choice duplicate
+    Choice corrupt
+    uint64_t corrupt_state
+    Choice reorder
+    uint32_t reorder_gap           # every so many packets one may overtake; 0 or 1: each
+    uint32_t reorder_count
+    Jitter jitter
+    Slots slots
+    uint64_t early_drop_packets    # by the discipline before its queue was full
+    uint64_t marked_packets
+    uint64_t duplicate_packets
+    uint64_t corrupted_packets
+    uint64_t reordered_packets
