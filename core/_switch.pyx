@@ -198,6 +198,22 @@ cdef class Switch:
                     pass
             sem_destroy(&command.done)
 
+    cdef void _change(self, operation_function function, Operation *operation) noexcept:
+        """As _call(), for what has to find all nodes at one time."""
+        if self.thread is None:
+            self._settle()
+        self._call(function, operation)
+
+    cdef void _settle(self) noexcept:
+        """Bring all nodes to one time, where a run was left while some were ahead of others."""
+        cdef Worker *worker = self.worker
+        if self.real_time or worker.ahead_ns <= worker.clock.now_ns:
+            return
+        with self.lock, nogil:
+            while not worker_run(worker, worker.ahead_ns, False, 0):
+                worker.drain_due = 0  # until the next record: a ring grows meanwhile
+            worker.clock.now_ns = worker.ahead_ns
+
     # Building.
 
     def add_node(self, kind):
@@ -207,6 +223,7 @@ cdef class Switch:
             raise ValueError(f"there is no node kind {kind}")
         if self.tables.node_count == NODE_LIMIT:
             raise ValueError(f"an engine holds at most {NODE_LIMIT} nodes")
+        self.worker.node_count = self.tables.node_count + 1
         return node_new(&self.tables, kind).index
 
     def add_interface(self, node_index, bytes mac not None, mtu=1500):
@@ -289,6 +306,7 @@ cdef class Switch:
     def _must_not_run(self, what):
         if self.thread is not None:
             raise RuntimeError(f"cannot {what} while the engine runs: build before start()")
+        self._settle()
 
     # Live changes.
 
@@ -313,13 +331,13 @@ cdef class Switch:
         operation.queue_limit_bytes = UINT64_MAX if queue_limit_bytes is None else queue_limit_bytes
         operation.shaped = shaping is not None
         read_shaping(&operation.shaper, shaping if shaping is not None else {}, operation.loss_threshold, bandwidth_bps)
-        self._call(do_set_pipe, &operation)
+        self._change(do_set_pipe, &operation)
 
     def set_link_up(self, pipe, bint up):
         cdef Operation operation
         operation.pipe = self._pipe(pipe)
         operation.up = up
-        self._call(do_set_link_up, &operation)
+        self._change(do_set_link_up, &operation)
 
     def add_route(self, node, prefix, prefix_length, gateway):
         cdef Operation operation
@@ -345,7 +363,7 @@ cdef class Switch:
                     break
             if operation.interface is NULL:
                 raise ValueError("the gateway lies on none of the node's subnets")
-        self._call(do_add_route, &operation)
+        self._change(do_add_route, &operation)
         if not operation.found:
             raise ValueError("the prefix is one of the node's own subnets or addresses")
 
@@ -356,7 +374,7 @@ cdef class Switch:
         must_lie("prefix length", prefix_length, 0, 32)
         operation.prefix = prefix
         operation.prefix_length = prefix_length
-        self._call(do_delete_route, &operation)
+        self._change(do_delete_route, &operation)
         return bool(operation.found)
 
     # What is there.
@@ -378,13 +396,13 @@ cdef class Switch:
     def neighbors(self, node):
         cdef Operation operation
         operation.node = self._node(node)
-        self._call(do_copy_neighbors, &operation)
+        self._change(do_copy_neighbors, &operation)
         return take_neighbors(&operation, clock_now(&self.worker.clock))
 
     def mac_table(self, node):
         cdef Operation operation
         operation.node = self._node(node)
-        self._call(do_copy_macs, &operation)
+        self._change(do_copy_macs, &operation)
         return take_macs(&operation, clock_now(&self.worker.clock))
 
     # Flows.
@@ -445,7 +463,7 @@ cdef class Switch:
         flow.ttl = <uint8_t>ttl
         flow.probes_per_ttl = probes_per_ttl
         flow.keep_replies = keep_replies
-        self._call(do_start_flow, &operation)
+        self._change(do_start_flow, &operation)
         return flow.index
 
     def add_udp(
@@ -471,7 +489,7 @@ cdef class Switch:
         flow.interval_ns = nanobits // flow.rate_bps
         flow.interval_remainder = nanobits % flow.rate_bps
         flow.timeout_ns = 1000000000
-        self._call(do_start_flow, &operation)
+        self._change(do_start_flow, &operation)
         return flow.index
 
     def flow(self, flow, *, bint quantiles=True):
@@ -490,12 +508,12 @@ cdef class Switch:
     def stop_flow(self, flow):
         cdef Operation operation
         operation.flow = self._flow(flow)
-        self._call(do_stop_flow, &operation)
+        self._change(do_stop_flow, &operation)
 
     def remove_flow(self, flow):
         cdef Operation operation
         operation.flow = self._flow(flow)
-        self._call(do_remove_flow, &operation)
+        self._change(do_remove_flow, &operation)
 
     # Frames by hand.
 
@@ -519,13 +537,13 @@ cdef class Switch:
         operation.frame = &frame[0]
         operation.frame_length = <uint32_t>frame.shape[0]
         operation.repeat = count
-        self._call(do_inject, &operation)
+        self._change(do_inject, &operation)
         return operation.row_count
 
     def take_frames(self, node):
         cdef Operation operation
         operation.node = self._port(node)
-        self._call(do_take_frames, &operation)
+        self._change(do_take_frames, &operation)
         return take_frame_rows(&operation)
 
     def discard_frames(self, node, bint discard):
@@ -540,8 +558,9 @@ cdef class Switch:
     @property
     def next_event_ns(self):
         cdef int64_t next_ns
-        self._must_not_run("look ahead")
         self._open()
+        if self.thread is not None:
+            raise RuntimeError("cannot look ahead while the engine runs")
         self._announce()
         next_ns = next_event_ns(self.worker)
         return None if next_ns == never() else next_ns
@@ -571,7 +590,6 @@ cdef class Switch:
         target_ns = until_ns
         with self.lock:
             self._announce()
-            worker.run_ahead = not stop_on_event and wall_limit_ns == 0
             posted = worker.posted_tail
             while not finished:
                 slice_ns = host_clock_ns() + RUN_SLICE_NS
@@ -672,7 +690,7 @@ cdef class Switch:
         operation.interface = self._interface(interface)
         must_lie("snap length", snap_bytes, 0, _LONGEST_FRAME, " bytes")
         operation.snap_bytes = snap_bytes
-        self._call(do_capture, &operation)
+        self._change(do_capture, &operation)
         if not operation.found:
             raise MemoryError("a capture needs 128 MB of address space (not memory): raise the limit (ulimit -v)")
 

@@ -6,6 +6,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
+from .ahead cimport worker_disquiet
 from .clock cimport clock_now
 from .flow cimport flow_start
 from .lateness cimport lateness_reach, lateness_second, pipe_find_lateness, stretch_absorb
@@ -285,6 +286,7 @@ cdef inline void do_capture(Worker *worker, void *argument) noexcept nogil:
 
 cdef inline void do_start_flow(Worker *worker, void *argument) noexcept nogil:
     cdef Flow *flow = (<Operation *>argument).flow
+    worker_disquiet(worker)
     flow[0] = (<Operation *>argument).flow_copy
     flow.next = flow.node.flows
     flow.node.flows = flow

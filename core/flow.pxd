@@ -17,7 +17,7 @@ from .layout cimport (
     Packet, Reply, Worker,
 )
 from .packet cimport packet_checksum, packet_new, packet_release
-from .platform cimport get16, get32, load64, must_resize, put16, store64
+from .platform cimport debug_assert, get16, get32, load64, must_resize, put16, store64
 from .schedule cimport TIMER_FLOWS, count_drop, drop, never, node_timer, post
 
 cdef enum:
@@ -67,11 +67,27 @@ cdef inline void flow_finish(Worker *worker, Flow *flow, int64_t time_ns) noexce
     if not flow.done:
         flow.done = 1
         flow.due_ns = never()
+        debug_assert(time_ns >= worker.quiet_ns)
         post(worker, time_ns, POSTED_FLOW_DONE, flow.index)
 
 
 cdef inline bint flow_has_more(Flow *flow) noexcept nogil:
     return (flow.count == 0 or flow.sent_packets < flow.count) and flow.due_ns < flow.stop_ns
+
+
+cdef inline int64_t flow_quiet_until(Flow *flow) noexcept nogil:
+    """A time before which the flow is not done, whatever arrives: when its last packet is sent, or sooner."""
+    cdef int64_t last_ns = never()
+    cdef uint64_t left
+    if flow.waiting or flow.probes_per_ttl:  # any answer may be the last
+        return 0
+    if flow.count:
+        left = flow.count - flow.sent_packets - 1
+        if left < (<uint64_t>1 << 62) // flow.interval_ns:  # else it is never
+            last_ns = flow.due_ns + <int64_t>left * flow.interval_ns
+    if flow.stop_ns - flow.interval_ns - 1 < last_ns:
+        last_ns = flow.stop_ns - flow.interval_ns - 1
+    return last_ns if last_ns > flow.due_ns else flow.due_ns
 
 
 cdef inline void flow_check_done(Worker *worker, Flow *flow, int64_t time_ns) noexcept nogil:

@@ -414,7 +414,13 @@ cdef struct Worker:
     uint32_t current_capacity
     int64_t instant_ns
     uint32_t round
-    uint8_t run_ahead
+    uint64_t turns
+    int64_t ahead_ns               # the time that the foremost node has come to
+    int64_t stride_ns              # how far nodes go before the instant: see ahead.pxd
+    uint64_t pace_work
+    int64_t pace_ns
+    int64_t quiet_ns               # nothing is posted before this time
+    uint64_t quiet_turns           # the turn from which on it is worth to find it again
     uint32_t stop_flag             # set by the control thread to end the loop
     Packet *vector[VECTOR_SIZE]
     Arrival arrivals[VECTOR_SIZE]  # those of the vector, where its pipe's lateness is measured
@@ -450,6 +456,7 @@ cdef struct Worker:
     Flow *flows
     uint32_t flow_high             # flows[flow_high] and above have never been used
     Node *nodes
+    uint32_t node_count
 
 # All that an engine holds, whoever of its workers owns it.
 cdef struct Tables:

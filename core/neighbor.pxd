@@ -21,7 +21,7 @@ from .layout cimport (
 )
 from .packet cimport list_append, packet_new, packet_release
 from .platform cimport (
-    get16, get32, load16, load32, load64, must_resize, must_zero, put16, put32, store16, store32, store64,
+    debug_assert, get16, get32, load16, load32, load64, must_resize, must_zero, put16, put32, store16, store32, store64,
 )
 from .schedule cimport TIMER_NEIGHBORS, count_drop, drop, never, node_timer, post, read_header
 from .segment cimport packet_segment, wire_segments
@@ -270,6 +270,7 @@ cdef inline void neighbor_timer(Worker *worker, Node *node, int64_t time_ns) noe
                 for k in range(neighbor.queued):
                     list_append(&worker.undeliverable, neighbor.queue[k])
                 neighbor_remove(node, neighbor)
+                debug_assert(time_ns >= worker.quiet_ns)
                 post(worker, time_ns, POSTED_NEIGHBOR_FAILED, node.index)
                 i = 0  # removal moves entries
                 continue

@@ -49,6 +49,7 @@ cdef inline Worker *worker_new(Tables *tables) noexcept nogil:
     worker.event_ring.event_fd = worker.capture_ring.event_fd = -1
     worker.clock.epoch_ns = -1
     worker.instant_ns = -1
+    worker.stride_ns = never()
     for i in range(PROOF_KEYS):
         worker.proof_keys[i] = random_next(&state)
     return worker

@@ -6,6 +6,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
+from .ahead cimport worker_find_quiet, worker_find_stride
 from .bridge cimport hub_vector, switch_vector
 from .clock cimport clock_now, clock_to_host
 from .device cimport device_lost
@@ -227,10 +228,11 @@ cdef inline uint32_t take_vector(Worker *worker, Node *node, Pipe *pipe, int64_t
 
 
 cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcept nogil:
-    """Handle what is due at a node at the worker's instant and round, and ahead of it as far as is safe."""
-    cdef bint exact = not worker.run_ahead or node.lookahead_ns <= 0 or node.flows_in_step or worker.round
+    """Handle what is due at a node at the worker's instant and round, and ahead of it, by `until_ns`, as far as is safe."""
+    cdef bint exact = node.lookahead_ns <= 0 or node.flows_in_step or worker.round
     cdef int64_t limit_ns = worker.instant_ns
     cdef int64_t timer_limit_ns = limit_ns
+    cdef int64_t reached_ns = limit_ns
     cdef uint64_t limit_order = <uint64_t>(worker.round + 1) << 32
     cdef uint32_t left = TURN_PACKETS
     cdef uint32_t source, count
@@ -238,12 +240,16 @@ cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcep
     cdef Event *event
     cdef Pipe *pipe
     if not exact:
-        limit_ns = until_ns
-        if node.lookahead_ns - 1 < until_ns - worker.instant_ns:
-            limit_ns = worker.instant_ns + node.lookahead_ns - 1
-        timer_limit_ns = limit_ns
-        if node.port_count == 1 and not node.overtaken:  # nothing overtakes in its only pipe: all that is in it comes before what is not
+        if until_ns - limit_ns > worker.stride_ns:
+            until_ns = limit_ns + worker.stride_ns
+        if until_ns > limit_ns:
             limit_ns = until_ns
+            if node.lookahead_ns - 1 < until_ns - worker.instant_ns:
+                limit_ns = worker.instant_ns + node.lookahead_ns - 1
+            timer_limit_ns = limit_ns
+            # Where nothing overtakes in its only pipe, all that is in it comes before what is not.
+            if node.port_count == 1 and not node.overtaken:
+                limit_ns = until_ns
     node.wake_ns = never()
     while node.events.count and left:
         event = node.events.events
@@ -255,6 +261,7 @@ cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcep
             if time_ns > timer_limit_ns:
                 break
             heap_pop(&node.events)
+            reached_ns = time_ns
             node_timer_fired(worker, node, source, time_ns)
             left -= 1
         else:
@@ -262,12 +269,15 @@ cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcep
             count = take_vector(worker, node, pipe, limit_ns, exact)
             if count == 0:
                 continue
+            reached_ns = worker.vector[count - 1].time_ns
             node_input(worker, pipe.receiver, worker.vector, count)
             if is_unlikely(pipe.observed & OBSERVE_LATENESS):
                 lateness_handled(worker, pipe, count)
             left -= count if count < left else left
         if worker.loopback.count:
             node_loopback(worker, node)
+    if reached_ns > worker.ahead_ns:
+        worker.ahead_ns = reached_ns
     if node.events.count:
         node_wake(worker, node, node.events.events[0].time_ns, <uint32_t>(node.events.events[0].order >> 32))
 
@@ -334,19 +344,23 @@ cdef inline bint worker_run(Worker *worker, int64_t until_ns, bint stop_on_event
     """Handle all that is due by `until_ns`. False: stopped before, at an event's instant, for the wall clock or a full ring."""
     cdef Node *node
     cdef uint32_t posted = worker.posted_tail
-    cdef uint32_t turns = 0
     cdef int64_t target_ns = until_ns
+    if stop_on_event and worker.quiet_ns == 0:
+        worker_find_quiet(worker)
     while True:
         node = next_node(worker, target_ns)
         if node is NULL:
             return target_ns == until_ns
-        node_turn(worker, node, target_ns)
+        node_turn(worker, node, worker.quiet_ns - 1 if stop_on_event and worker.quiet_ns <= target_ns else target_ns)
         if stop_on_event and worker.posted_tail != posted:
             target_ns = worker.instant_ns  # finish the instant, so that it is whole
         if is_unlikely(worker.drain_due):
             return False
-        turns += 1
-        if turns & 63 == 0:
+        worker.turns += 1
+        if worker.turns & 63 == 0:
+            worker_find_stride(worker)
+            if stop_on_event:
+                worker_find_quiet(worker)
             if host_limit_ns and host_clock_ns() > host_limit_ns:
                 return False
 
@@ -393,7 +407,6 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
     cdef bint wait
     cdef int ready, i
     come_first()  # what else runs on the machine must not make packets late
-    worker.run_ahead = 1
     while not atomic_load32(&worker.stop_flag):
         mailbox_serve(worker)
         now_ns = clock_now(&worker.clock)

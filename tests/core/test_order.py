@@ -19,12 +19,14 @@ END_NS = 900 * MILLISECOND
 class Net:
     """A random network: routers and hosts on shared segments (switches, hubs, single links), and traffic."""
 
-    switch: Switch = field(default_factory=Switch)
+    switch: Switch = field(default_factory=lambda: Switch(proof=True))
     nodes: list[int] = field(default_factory=list)
     interfaces: int = 0
     pipes: list[int] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)
     flows: list[int] = field(default_factory=list)
+    events: list[tuple[int, int, int]] = field(default_factory=list)
+    changes: list[tuple[int, int, Shape]] = field(default_factory=list)
     ideal: float = 0.5
 
     def node(self, kind: int) -> int:
@@ -166,6 +168,13 @@ def in_slices(net: Net, until_ns: int) -> None:
         net.switch.run(min(until_ns, net.switch.now_ns + step_ns), stop_on_event=rng.random() < 0.3)
 
 
+def in_slices_of_real_time(net: Net, until_ns: int) -> None:
+    """As the engine's loop does, with looks at what is going on in between."""
+    while not net.switch.run(until_ns, stop_on_event=True, wall_limit_ns=1):
+        net.switch.pipe_statistics(net.pipes[0])
+        net.switch.statistics()
+
+
 def from_event_to_event(net: Net, until_ns: int) -> None:
     """Halts at the moments that something happens, as a program does that follows the engine's steps."""
     for _ in range(1000):
@@ -175,6 +184,39 @@ def from_event_to_event(net: Net, until_ns: int) -> None:
         net.switch.run(next_ns)
         assert net.switch.now_ns == next_ns
     net.switch.run(until_ns)
+
+
+def react(net: Net) -> None:
+    """What a program may do on an event: change something at once."""
+    for event in sorted(net.switch.take_events()):
+        net.events.append(event)
+        time_ns, kind, _ = event
+        if kind != core.LINK_CHANGED:
+            assert time_ns == net.switch.now_ns
+            rng = random.Random(repr(event))
+            shape_pipe(net.switch, rng.choice(net.pipes), random_shape(rng, net.ideal))
+
+
+def reacting(net: Net, until_ns: int) -> None:
+    while not net.switch.run(until_ns, stop_on_event=True, wall_limit_ns=1):
+        react(net)
+    react(net)
+
+
+def reacting_step_by_step(net: Net, until_ns: int) -> None:
+    while (next_ns := net.switch.next_event_ns) is not None and next_ns <= until_ns:
+        net.switch.run(next_ns)
+        react(net)
+    net.switch.run(until_ns)
+
+
+def changing_between_slices(net: Net, until_ns: int) -> None:
+    rng = random.Random(until_ns)
+    while not net.switch.run(until_ns, stop_on_event=True, wall_limit_ns=1):
+        pipe, shape = rng.choice(net.pipes), random_shape(rng, net.ideal)
+        if len(net.changes) < 200 and rng.random() < 0.5:
+            shape_pipe(net.switch, pipe, shape)
+            net.changes.append((net.switch.now_ns, pipe, shape))
 
 
 def story(net: Net, run: Callable[[Net, int], None]) -> dict[str, object]:
@@ -199,7 +241,8 @@ def story(net: Net, run: Callable[[Net, int], None]) -> dict[str, object]:
         "neighbors": [switch.neighbors(node) for node in net.nodes],
         "macs": [switch.mac_table(node) for node in net.nodes],
         "routes": [switch.routes(node) for node in net.nodes],
-        "events": sorted(switch.take_events()),
+        "events": sorted(net.events + switch.take_events()),
+        "proofs": [switch.pipe_proof(pipe) for pipe in net.pipes],
         "hop_packets": switch.statistics()["hop_packets"],
     }
     switch.close()
@@ -210,10 +253,35 @@ def story(net: Net, run: Callable[[Net, int], None]) -> dict[str, object]:
 def test_a_run_is_the_same_however_it_is_cut_up(seed: int) -> None:
     once = story(random_net(seed), at_once)
     assert sum(flow["received_packets"] for flow in once["flows"]) > 0
-    for run in (at_once, stopping_at_events, in_slices, from_event_to_event):
-        again = story(random_net(seed), run)
-        for key, value in once.items():
-            assert again[key] == value, key
+    for run in (at_once, stopping_at_events, in_slices, in_slices_of_real_time, from_event_to_event):
+        must_be_alike(story(random_net(seed), run), once)
+
+
+@pytest.mark.parametrize("seed", range(100, 120))
+def test_events_find_every_node_at_their_instant(seed: int) -> None:
+    must_be_alike(story(random_net(seed), reacting), story(random_net(seed), reacting_step_by_step))
+
+
+@pytest.mark.parametrize("seed", range(200, 220))
+def test_a_change_between_slices_finds_every_node_at_one_time(seed: int) -> None:
+    net = random_net(seed)
+    changed = story(net, changing_between_slices)
+
+    def with_the_same_changes(again: Net, until_ns: int) -> None:
+        while again.changes and again.changes[0][0] <= until_ns:
+            time_ns, pipe, shape = again.changes.pop(0)
+            again.switch.run(time_ns)
+            shape_pipe(again.switch, pipe, shape)
+        again.switch.run(until_ns)
+
+    again = random_net(seed)
+    again.changes = net.changes.copy()
+    must_be_alike(story(again, with_the_same_changes), changed)
+
+
+def must_be_alike(one: dict[str, object], other: dict[str, object]) -> None:
+    for key, value in other.items():
+        assert one[key] == value, key
 
 
 def hub_of(switch: Switch, count: int) -> tuple[int, list[int], list[int]]:
