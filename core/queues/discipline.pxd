@@ -7,10 +7,14 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
-from ..layout cimport QUEUE_CODEL, QUEUE_DROPTAIL, FlowQueue, Packet, Pipe, Shaper, Worker
+from ..layout cimport (
+    QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_PRIORITY, QUEUE_ROUND_ROBIN, FlowQueue, Packet, Pipe, Shaper, Worker,
+)
 from ..platform cimport must_zero
 from .codel cimport codel_dequeue, codel_enqueue
 from .droptail cimport droptail_dequeue, droptail_enqueue
+from .priority cimport PRECEDENCES, priority_dequeue, priority_enqueue
+from .round_robin cimport round_robin_dequeue, round_robin_enqueue
 
 
 cdef inline void discipline_enqueue(Worker *worker, Pipe *pipe, Packet *packet, bint waits) noexcept nogil:
@@ -20,6 +24,10 @@ cdef inline void discipline_enqueue(Worker *worker, Pipe *pipe, Packet *packet, 
         droptail_enqueue(worker, pipe, packet, waits)
     elif discipline == QUEUE_CODEL:
         codel_enqueue(worker, pipe, packet, waits)
+    elif discipline == QUEUE_ROUND_ROBIN:
+        round_robin_enqueue(worker, pipe, packet, waits)
+    elif discipline == QUEUE_PRIORITY:
+        priority_enqueue(worker, pipe, packet, waits)
 
 
 cdef inline Packet *discipline_dequeue(Worker *worker, Pipe *pipe, int64_t now_ns) noexcept nogil:
@@ -27,12 +35,24 @@ cdef inline Packet *discipline_dequeue(Worker *worker, Pipe *pipe, int64_t now_n
     cdef uint32_t discipline = pipe.shaper.queue.discipline
     if discipline == QUEUE_DROPTAIL:
         return droptail_dequeue(worker, pipe)
+    if discipline == QUEUE_ROUND_ROBIN:
+        return round_robin_dequeue(pipe)
+    if discipline == QUEUE_PRIORITY:
+        return priority_dequeue(pipe)
     return codel_dequeue(worker, pipe, now_ns)
 
 
+cdef inline uint32_t discipline_queues(Shaper *shaper) noexcept nogil:
+    """How many queues the discipline needs."""
+    cdef uint32_t discipline = shaper.queue.discipline
+    if discipline == QUEUE_DROPTAIL or discipline == QUEUE_CODEL:
+        return 1
+    return PRECEDENCES if discipline == QUEUE_PRIORITY else shaper.queue.flows
+
+
 cdef inline void discipline_begin(Shaper *shaper) noexcept nogil:
-    """Make the empty queues that the settings ask for."""
+    """Make its empty queues."""
     free(shaper.queues)
-    shaper.queue_count = shaper.queue.flows
+    shaper.queue_count = discipline_queues(shaper)
     shaper.queues = <FlowQueue *>must_zero(shaper.queue_count * sizeof(FlowQueue))
     memset(shaper.active, 0, sizeof(shaper.active))

@@ -5,7 +5,7 @@
 
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 
-from ..layout cimport FlowQueue, Packet, Pipe, QueuedPacket, Shaper, Worker
+from ..layout cimport ActiveList, FlowQueue, Packet, Pipe, QueuedPacket, Shaper, Worker
 from ..packet cimport packet_release
 from ..platform cimport must_resize
 
@@ -116,3 +116,36 @@ cdef inline void queue_make_room(Worker *worker, Pipe *pipe) noexcept nogil:
             queue_drop(worker, pipe, queue_pop(shaper, longest))
         else:
             queue_drop(worker, pipe, queue_pop_last(shaper, longest))
+
+
+# Lists of the queues that take turns. A queue stands in one at most, and `list` says in which: 0 for none, else its number + 1.
+# One that drops have emptied keeps its turn until it comes.
+
+cdef inline void active_append(Shaper *shaper, uint32_t number, FlowQueue *queue) noexcept nogil:
+    """Let a queue that stands in no list wait at the end of one."""
+    cdef ActiveList *active = &shaper.active[number]
+    cdef uint32_t index = <uint32_t>(queue - shaper.queues) + 1
+    queue.list = <unsigned char>(number + 1)
+    queue.next_active = 0
+    if active.last:
+        shaper.queues[active.last - 1].next_active = index
+    else:
+        active.first = index
+    active.last = index
+
+
+cdef inline FlowQueue *active_first(Shaper *shaper, uint32_t number) noexcept nogil:
+    """The queue whose turn it is, left where it is; NULL where none waits."""
+    return &shaper.queues[shaper.active[number].first - 1] if shaper.active[number].first else NULL
+
+
+cdef inline FlowQueue *active_pop(Shaper *shaper, uint32_t number) noexcept nogil:
+    """Take the queue whose turn it is out of its list; NULL where none waits."""
+    cdef FlowQueue *queue = active_first(shaper, number)
+    if queue is NULL:
+        return NULL
+    shaper.active[number].first = queue.next_active
+    if queue.next_active == 0:
+        shaper.active[number].last = 0
+    queue.list = 0
+    return queue
