@@ -3,7 +3,8 @@
 # Lateness is the engine's time when a packet has been handled (behind a device: when it has been written to it) less
 # its logical arrival; in dilated time both are emulated. It is kept in buckets of a fourth of a factor of two. Looked
 # at are pipes that take time and pipes that lead to a device, in real and dilated time: what crosses any other is
-# handled at the instant at which it was sent. The clock is read once for each vector.
+# handled at the instant at which it was sent. The clock is read once for each vector, and behind a device for each
+# write.
 #
 # A pipe is judged second by second of the engine's time (worker.judged_ns), by when packets are handled. A packet is late above LATE_NS;
 # a second in which more than LATE_PERCENT of a pipe's packets are late is degraded, from its begin, or from the
@@ -149,7 +150,16 @@ cdef inline void lateness_vector(Worker *worker, Packet **vector, uint32_t count
     cdef uint32_t i
     for i in range(count):
         worker.arrivals[i].time_ns = vector[i].time_ns
+        worker.arrivals[i].handled_ns = 0
         worker.arrivals[i].packets = wire_segments(vector[i])
+
+
+cdef inline void lateness_written(Worker *worker, uint32_t first, uint32_t behind) noexcept nogil:
+    """Note that a device has taken these packets of the vector: to write takes longer than all else."""
+    cdef int64_t now_ns = clock_now(&worker.clock)
+    cdef uint32_t i
+    for i in range(first, behind):
+        worker.arrivals[i].handled_ns = now_ns
 
 
 cdef inline void lateness_handled(Worker *worker, Pipe *pipe, uint32_t count) noexcept nogil:
@@ -160,7 +170,7 @@ cdef inline void lateness_handled(Worker *worker, Pipe *pipe, uint32_t count) no
     cdef uint32_t packets, i
     lateness_reach(worker, lateness, now_ns)
     for i in range(count):
-        late_ns = now_ns - worker.arrivals[i].time_ns
+        late_ns = (worker.arrivals[i].handled_ns or now_ns) - worker.arrivals[i].time_ns
         packets = worker.arrivals[i].packets
         lateness.buckets[lateness_bucket(late_ns)] += packets
         lateness.second_packets += packets

@@ -195,6 +195,7 @@ cdef struct Lateness:
 # What is remembered of a packet that is being handled.
 cdef struct Arrival:
     int64_t time_ns
+    int64_t handled_ns             # when a device has taken it; 0: with the vector
     uint32_t packets
 
 # What has arrived by a pipe: see proof.pxd.

@@ -1,6 +1,7 @@
 # TAP devices: frames between the engine and the real hosts that it makes devices for.
 #
-# The kernel takes and gives one frame a call. A device is read in bounded batches, so that one cannot starve another.
+# The kernel takes and gives one frame a call. A device is read in bounded batches, so that one cannot starve another,
+# and reading stops when something else has been due for a while.
 
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint32_t, uint8_t
@@ -9,8 +10,10 @@ from .device cimport (
     FRAME_PARTS, device_lost, frame_enter, frame_join, frame_left, frame_parts, frame_refused, frame_understand,
     iovec, reading_prepare, reading_take,
 )
+from .lateness cimport lateness_written
 from .layout cimport DROP_POOL_EMPTY, DROP_VNET_HEADER, Interface, Node, Packet, Worker
-from .platform cimport is_unlikely
+from .packet cimport ROOM_MTU
+from .platform cimport host_clock_ns, is_unlikely
 from .schedule cimport count_drop
 from .vnet cimport VNET_HEADER
 
@@ -20,10 +23,11 @@ cdef extern from "<sys/uio.h>" nogil:
 
 cdef enum:
     TAP_BATCH = 64                 # frames that one device may bring in its turn
+    TAP_BURST = 8                  # small ones, after which the clock is looked at; to look costs as much as a hop or two
 
 
-cdef inline void tap_read(Worker *worker, Node *node, int64_t time_ns) noexcept nogil:
-    """Take in what the device has, at most a batch, all of it at one logical time."""
+cdef inline void tap_read(Worker *worker, Node *node, int64_t time_ns, int64_t until_host_ns) noexcept nogil:
+    """Take in what the device has, at most a batch and hardly beyond `until_host_ns`, all of it at one logical time."""
     cdef Packet *packet
     cdef uint8_t header[VNET_HEADER]
     cdef iovec parts[3]
@@ -45,6 +49,8 @@ cdef inline void tap_read(Worker *worker, Node *node, int64_t time_ns) noexcept 
         packet = reading_take(&worker.readings[0], <uint32_t>length, time_ns)
         if frame_understand(worker, node, packet, header):
             frame_enter(worker, node, packet)
+        if (i % TAP_BURST == TAP_BURST - 1 or length > ROOM_MTU) and host_clock_ns() > until_host_ns:
+            return
 
 
 cdef inline void tap_vector(Worker *worker, Interface *interface, Packet **vector, uint32_t count) noexcept nogil:
@@ -53,12 +59,14 @@ cdef inline void tap_vector(Worker *worker, Interface *interface, Packet **vecto
     cdef uint8_t header[VNET_HEADER]
     cdef iovec parts[FRAME_PARTS]
     cdef Packet *packet
-    cdef uint32_t pieces
+    cdef uint32_t pieces, first
     cdef uint32_t i = 0
     while i < count:
+        first = i
         packet = frame_join(worker, node, vector, count, &i)
         pieces = frame_parts(packet, header, VNET_HEADER, parts)
         if pieces and writev(node.device_fd, parts, <int>pieces) >= 0:
             frame_left(worker, packet)
         else:
             frame_refused(worker, node, packet)
+        lateness_written(worker, first, i)

@@ -36,13 +36,33 @@ cdef extern from *:
     #ifndef MANYSTACK_WAITING
     #define MANYSTACK_WAITING
     #include <errno.h>
+    #include <sched.h>
     #include <sys/epoll.h>
     #include <sys/eventfd.h>
     #include <sys/resource.h>
     #include <sys/timerfd.h>
+    #include <sys/utsname.h>
     #include <unistd.h>
-    /* For the calling thread alone. Without the right to it the priority stays as it was. */
-    static inline void come_first(void) { (void)setpriority(PRIO_PROCESS, 0, -10); }
+    /* Since Linux 6.12 a real-time thread gives time to others that starve, and to no others; before, it is stopped for
+       50 ms in each second of which it uses more than 950 ms, whoever needs them. */
+    static inline int is_stopped_when_busy(void) {
+        struct utsname system;
+        int major = 0, minor = 0;
+        uname(&system);
+        sscanf(system.release, "%d.%d", &major, &minor);
+        return major < 6 || (major == 6 && minor < 12);
+    }
+    /* Let the calling thread come before all but the kernel's and other real-time threads; whether it may. */
+    static inline int come_first(void) {
+        struct sched_param lowest = {.sched_priority = 1};
+        return sched_setscheduler(0, SCHED_RR, &lowest) == 0;
+    }
+    /* Let it share with ordinary threads, of which it is the most urgent one as far as it may. */
+    static inline void give_way(void) {
+        struct sched_param none = {.sched_priority = 0};
+        (void)sched_setscheduler(0, SCHED_OTHER, &none);
+        (void)setpriority(PRIO_PROCESS, 0, -10);
+    }
     static inline void drain_fd(int fd) { uint64_t count; ssize_t got = read(fd, &count, sizeof count); (void)got; }
     static inline void signal_fd(int fd) { uint64_t one = 1; ssize_t put = write(fd, &one, sizeof one); (void)put; }
     static inline int new_event_fd(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
@@ -66,7 +86,9 @@ cdef extern from *:
     }
     #endif
     """
-    void come_first() noexcept nogil
+    bint is_stopped_when_busy() noexcept nogil
+    bint come_first() noexcept nogil
+    void give_way() noexcept nogil
     void drain_fd(int fd) noexcept nogil
     void signal_fd(int fd) noexcept nogil
     int new_event_fd() noexcept nogil
@@ -84,7 +106,10 @@ cdef enum:
     TURN_PACKETS = 512             # after which a node that runs ahead lets others have theirs
     FRAMES_KEPT = 1 << 20          # of a PORT, until Python takes them
     BUSY_NS = 10000000             # after which a load that never ends lets the control thread have a word
+    BEHIND_POOL_BYTES = 1 << 26    # of packets, above which an engine that is behind takes no more in
     SPIN_NS = 50000                # a sleep ends this much early, and the rest is spun: timers are late by tens of µs
+    FIRST_NS = 900000000           # awake at real-time priority all the time, where the kernel would stop it soon
+    WAY_NS = 60000000              # shared with others, after which the kernel has no reason to
     TAG_WAKE = 0xFFFFFFFFu
     TAG_TIMER = 0xFFFFFFFEu
     READY_FDS = 64
@@ -389,12 +414,50 @@ cdef inline void mailbox_serve(Worker *worker) noexcept nogil:
 
 
 cdef inline void device_read(Worker *worker, Node *node, int64_t time_ns) noexcept nogil:
+    """Take in what a device has, until the next thing falls due."""
+    cdef int64_t next_ns
     if node.kind == KIND_TAP:
-        tap_read(worker, node, time_ns)
+        next_ns = next_event_ns(worker)
+        if next_ns != never():
+            next_ns = clock_to_host(&worker.clock, next_ns)
+        tap_read(worker, node, time_ns, next_ns)
     else:
         nic_read(worker, node, time_ns)
     if node.device_gone:
         unwatch_fd(worker.epoll_fd, node.device_fd)
+
+
+# What the thread of a data path may take from others. Real-time priority makes what else runs on a CPU delay packets
+# by microseconds; as the most urgent of ordinary threads it would wait for milliseconds until others have had their turn.
+# It has that priority as long as it keeps up.
+cdef struct Priority:
+    bint permitted
+    bint is_stopped                # by the kernel, where it is awake all the time
+    bint first
+    int64_t since_ns               # host clock: of the last sleep, or of giving way
+
+
+cdef inline void priority_take(Priority *priority, int64_t host_ns) noexcept nogil:
+    priority.first = priority.permitted and come_first()
+    priority.permitted = priority.first
+    priority.since_ns = host_ns
+
+
+cdef inline void priority_review(Priority *priority, int64_t host_ns, bint behind) noexcept nogil:
+    if priority.first:
+        if behind or (priority.is_stopped and host_ns - priority.since_ns > FIRST_NS):
+            give_way()
+            priority.first = False
+            priority.since_ns = host_ns
+    elif priority.permitted and not behind and host_ns - priority.since_ns > WAY_NS:
+        priority_take(priority, host_ns)
+
+
+cdef inline void priority_slept(Priority *priority, int64_t host_ns) noexcept nogil:
+    if priority.first or not priority.permitted:
+        priority.since_ns = host_ns
+    else:
+        priority_take(priority, host_ns)
 
 
 cdef inline void worker_loop(Worker *worker) noexcept nogil:
@@ -404,13 +467,18 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
     cdef int64_t armed_ns = -1
     cdef int64_t wake_host_ns
     cdef uint32_t posted = atomic_load32(&worker.posted_head)
-    cdef bint wait
+    cdef bint wait, behind
     cdef int ready, i
-    come_first()  # what else runs on the machine must not make packets late
+    cdef Priority priority
+    give_way()
+    priority.permitted = True
+    priority.is_stopped = is_stopped_when_busy()
+    priority_take(&priority, host_clock_ns())
     while not atomic_load32(&worker.stop_flag):
         mailbox_serve(worker)
         now_ns = clock_now(&worker.clock)
-        worker_run(worker, now_ns, False, host_clock_ns() + BUSY_NS)
+        behind = not worker_run(worker, now_ns, False, host_clock_ns() + BUSY_NS)
+        priority_review(&priority, host_clock_ns(), behind)
         if is_unlikely(worker.failed_device is not NULL):
             device_lost(worker, worker.failed_device, worker.instant_ns)
             worker.failed_device = NULL
@@ -433,6 +501,8 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
             set_timer_fd(worker.timer_fd, 0)
             armed_ns = -1
         ready = wait_fds(worker.epoll_fd, tags, READY_FDS, wait)
+        if wait:
+            priority_slept(&priority, host_clock_ns())
         for i in range(ready):
             if tags[i] == TAG_WAKE:
                 drain_fd(worker.wake_fd)
@@ -440,7 +510,11 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
                 drain_fd(worker.timer_fd)
                 armed_ns = -1
             else:
-                now_ns = clock_now(&worker.clock)
-                if worker_run(worker, now_ns, False, host_clock_ns() + BUSY_NS):
-                    worker_enter(worker, now_ns)
-                device_read(worker, &worker.nodes[tags[i]], worker.instant_ns)
+                if not behind:
+                    now_ns = clock_now(&worker.clock)
+                    behind = not worker_run(worker, now_ns, False, host_clock_ns() + BUSY_NS)
+                    if not behind:
+                        worker_enter(worker, now_ns)
+                # What comes in while the engine is behind waits in the device, whose queue has an end, once the pool holds much.
+                if not behind or worker.pool.bytes < BEHIND_POOL_BYTES:
+                    device_read(worker, &worker.nodes[tags[i]], worker.instant_ns)

@@ -88,8 +88,7 @@ def test_a_hold_up_degrades_the_run_where_and_when_it_was() -> None:
         verdict = emu.verdict()
         summary = emu.summary()
     assert verdict.state == "degraded"
-    [stretch] = verdict.intervals
-    assert stretch.place == LINK
+    [stretch] = [stretch for stretch in verdict.intervals if stretch.place == LINK]
     assert stretch.from_ns <= before_ns < after_ns <= stretch.until_ns
     assert stretch.packets >= stretch.late_packets >= 290
     assert stretch.worst_ns > 290_000_000
@@ -99,7 +98,7 @@ def test_a_hold_up_degrades_the_run_where_and_when_it_was() -> None:
     assert lateness.median_ns <= lateness.p99_ns <= lateness.worst_ns
     document = json.loads(json.dumps(plain(summary)))["verdict"]
     assert document["state"] == "degraded"
-    assert document["intervals"][0]["place"] == LINK
+    assert LINK in [interval["place"] for interval in document["intervals"]]
     text = "\n".join(summary_lines(summary))
     assert "Verdict: degraded for " in text
     assert "LATENESS P99" in text

@@ -184,7 +184,9 @@ int main(int count, char *arguments[]) {
     }
     watch(epoll, timer, TIMER);
     watch(epoll, STDIN_FILENO, INPUT);
-    (void)setpriority(PRIO_PROCESS, 0, -10); /* as the engine's data path does */
+    struct sched_param lowest = {.sched_priority = 1};
+    if (sched_setscheduler(0, SCHED_RR, &lowest) < 0) /* as the engine's data path does */
+        (void)setpriority(PRIO_PROCESS, 0, -10);
     puts("ready");
     fflush(stdout);
     while (1) {
