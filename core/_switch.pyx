@@ -90,6 +90,7 @@ cdef class Switch:
     cdef uint32_t next_flow
     cdef bint real_time
     cdef bint announced
+    cdef bint midway
     cdef int64_t dilation
     cdef object thread
     cdef object lock
@@ -205,14 +206,17 @@ cdef class Switch:
         self._call(function, operation)
 
     cdef void _settle(self) noexcept:
-        """Bring all nodes to one time, where a run was left while some were ahead of others."""
+        """Bring all nodes to one time, where a run was left midway: some may be ahead of others."""
         cdef Worker *worker = self.worker
-        if self.real_time or worker.ahead_ns <= worker.clock.now_ns:
+        cdef int64_t target_ns
+        if not self.midway:
             return
+        target_ns = max(worker.ahead_ns, worker.clock.now_ns)
         with self.lock, nogil:
-            while not worker_run(worker, worker.ahead_ns, False, 0):
+            while not worker_run(worker, target_ns, False, 0):
                 worker.drain_due = 0  # until the next record: a ring grows meanwhile
-            worker.clock.now_ns = worker.ahead_ns
+            worker.clock.now_ns = target_ns
+        self.midway = False
 
     # Building.
 
@@ -590,6 +594,7 @@ cdef class Switch:
         target_ns = until_ns
         with self.lock:
             self._announce()
+            self.midway = True
             posted = worker.posted_tail
             while not finished:
                 slice_ns = host_clock_ns() + RUN_SLICE_NS
@@ -611,6 +616,7 @@ cdef class Switch:
                     return False
                 PyErr_CheckSignals()
             worker.clock.now_ns = target_ns
+            self.midway = False
             return target_ns == until_ns
 
     def start(self):

@@ -4,6 +4,7 @@
 # A run that stops at events must not find out about one after some node has gone past it. So it is known in advance
 # that none comes before `worker.quiet_ns`, and nobody goes that far: a flow is not done before its last packet is sent,
 # and no neighbour is given up before its timer fires. Whatever else posts events has to have its say in quiet_until().
+# Until then the two ends of a flow have nothing to tell each other either.
 #
 # A run may also be left at any time, to be gone on with later. Before something is changed then, all nodes are brought to
 # the time that the foremost has come to (Switch._settle). So that this is soon done, none goes further than

@@ -350,7 +350,7 @@ cdef struct Node:
     uint32_t mac_capacity
     int64_t mac_renew_ns           # a full table of MAC addresses is not gone through again before
     int device_fd                  # TAP, NIC
-    uint32_t flows_in_step         # UDP flows whose other end is another node of the engine: it does not run ahead
+    uint32_t flows_in_step         # UDP flows whose other end is another node of the engine: see worker.pxd
     MacEntry *macs
     Flow *flows
     Flow *sinks

@@ -2,7 +2,8 @@
 #
 # A node's turn takes what it may handle now, in the order (time, round, ingress port, sequence), in vectors. Where
 # every pipe that leads to it takes time, nothing unknown can arrive within the least of those times, so it runs ahead
-# by that much. The two ends of a UDP flow know of each other without a packet between them, so they keep in step.
+# by that much. The two ends of a UDP flow know of each other without a packet between them: whether all has been sent,
+# and how long that took. So they keep in step, except while it is known that the flow goes on (see ahead.pxd).
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
@@ -254,8 +255,9 @@ cdef inline uint32_t take_vector(Worker *worker, Node *node, Pipe *pipe, int64_t
 
 cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcept nogil:
     """Handle what is due at a node at the worker's instant and round, and ahead of it, by `until_ns`, as far as is safe."""
-    cdef bint exact = node.lookahead_ns <= 0 or node.flows_in_step or worker.round
     cdef int64_t limit_ns = worker.instant_ns
+    cdef bint in_step = node.flows_in_step and not limit_ns < until_ns < worker.quiet_ns
+    cdef bint exact = node.lookahead_ns <= 0 or in_step or worker.round
     cdef int64_t timer_limit_ns = limit_ns
     cdef int64_t reached_ns = limit_ns
     cdef uint64_t limit_order = <uint64_t>(worker.round + 1) << 32
