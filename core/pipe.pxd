@@ -26,11 +26,11 @@ from .random cimport random_happens
 from .schedule cimport TIMER_SOURCE, count_drop, never, node_wake
 from .segment cimport packet_segment, segment_bytes, wire_segments
 from .shaper cimport shaper_arm, shaper_discard, shaper_new, shaper_send, shaper_serve, shaper_set
-from .transmitter cimport NANOBITS_IN_BYTE, transmit
+from .transmitter cimport NANOBITS_IN_BYTE, transmit, transmitter_is_busy, transmitter_round_up
 
 cdef enum:
     SHORTEST_FRAME = 1             # byte, that a PORT may send
-    BURST_LONGEST_NS = 1000000000000000  # a bucket is full after this much idleness, whatever its size
+    BURST_LONGEST_NS = 100000000000000000  # of idleness, after which the largest bucket is full at the least bandwidth
 
 
 cdef inline void pipe_serve_until(Pipe *pipe, int64_t time_ns) noexcept nogil:
@@ -69,7 +69,7 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
     if pipe.bandwidth_bps:
         pipe_serve_until(pipe, time_ns)
         start_ns = time_ns
-        if pipe.departure_ns > time_ns or (pipe.departure_ns == time_ns and pipe.departure_remainder):
+        if transmitter_is_busy(pipe, time_ns):
             waits = True
             start_ns = pipe.departure_ns
             start_remainder = pipe.departure_remainder
@@ -256,9 +256,8 @@ cdef inline void pipe_set_timing(
         place = &pipe.waiting[pipe.service & (pipe.capacity - 1)]
         pipe.departure_remainder = place.remainder
         pipe.departure_ns = place.start_ns - (place.remainder != 0)
-    if bandwidth_bps != old_bandwidth_bps and pipe.departure_remainder:
-        pipe.departure_ns += 1
-        pipe.departure_remainder = 0
+    if bandwidth_bps != old_bandwidth_bps:
+        transmitter_round_up(pipe)
     pipe.bandwidth_bps = bandwidth_bps
     pipe.overhead_bytes = overhead_bytes
     pipe.delay_ns = delay_ns
@@ -306,6 +305,7 @@ cdef inline void pipe_begin_shaping(Worker *worker, Pipe *pipe) noexcept nogil:
     cdef uint32_t i = pipe.service
     cdef Packet *packet
     pipe.shaper = shaper
+    pipe_first(pipe)  # from now on, the head of the line is the next to arrive
     if i == end:
         return
     pipe.departure_ns = pipe.waiting[i & mask].start_ns - (pipe.waiting[i & mask].remainder != 0)
@@ -344,14 +344,13 @@ cdef inline void pipe_shape_as(
     shaper_serve(worker, pipe, now_ns, True)
     filled = wanted.burst_bytes != 0 and pipe.shaper.burst_bytes == 0
     shaper_set(worker, pipe, wanted)
-    if bandwidth_bps != pipe.bandwidth_bps and pipe.departure_remainder:
-        pipe.departure_ns += 1
-        pipe.departure_remainder = 0
+    if bandwidth_bps != pipe.bandwidth_bps:
+        transmitter_round_up(pipe)
     pipe.bandwidth_bps = bandwidth_bps
     pipe.overhead_bytes = overhead_bytes
     pipe.delay_ns = delay_ns
     pipe.cached_length = 0xFFFFFFFFu
-    if filled and pipe.departure_ns <= now_ns:
+    if filled and not transmitter_is_busy(pipe, now_ns):
         pipe.departure_ns = now_ns - <int64_t>BURST_LONGEST_NS
         pipe.departure_remainder = 0
     pipe_find_ideal(pipe)
@@ -375,8 +374,9 @@ cdef inline void pipe_set_up(Worker *worker, Pipe *pipe, bint up, int64_t now_ns
             pipe.down_drop_packets += shaper_discard(worker, pipe)
         pipe.service = pipe.tail
         pipe.queue_bytes = 0
-        pipe.departure_ns = now_ns
-        pipe.departure_remainder = 0
+        if pipe.departure_ns >= now_ns:  # what a burst has saved up before stays
+            pipe.departure_ns = now_ns
+            pipe.departure_remainder = 0
         pipe.last_arrival_ns = now_ns
         node_find_events(worker, pipe.receiver.node)
     pipe.up = up

@@ -7,6 +7,7 @@
 # is lost where none does. A recording starts with the engine's time and repeats after its period.
 
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.string cimport memcmp
 
 from .layout cimport RateTrace
 
@@ -33,7 +34,7 @@ cdef inline void trace_skip_laps(RateTrace *trace, int64_t time_ns) noexcept nog
     """Pass over the laps that are over by then."""
     cdef int64_t laps
     if trace.period_ns and time_ns - trace.lap_ns > trace.period_ns:
-        laps = (time_ns - trace.lap_ns) // trace.period_ns
+        laps = (time_ns - trace.lap_ns - 1) // trace.period_ns  # an opportunity at the very end of a lap is not over
         trace.lap_ns += laps * trace.period_ns
         trace.position = 0
         trace.left_bytes = trace.opportunity_bytes
@@ -42,7 +43,7 @@ cdef inline void trace_skip_laps(RateTrace *trace, int64_t time_ns) noexcept nog
 cdef inline void trace_transmit(RateTrace *trace, int64_t *time_ns, uint64_t *remainder, uint64_t length) noexcept nogil:
     """Move an exact time on to the departure of `length` bytes whose service starts there (remainder: in 1/rate ns)."""
     cdef uint64_t work, rate, whole
-    cdef int64_t end_ns
+    cdef int64_t end_ns, laps
     if trace.rates_bps is NULL:
         trace_deliver(trace, time_ns, length)
         return
@@ -50,7 +51,7 @@ cdef inline void trace_transmit(RateTrace *trace, int64_t *time_ns, uint64_t *re
     while trace_step_end(trace) <= time_ns[0]:
         trace_step(trace)
     work = length * NANOBITS_IN_BYTE + remainder[0]
-    while True:
+    while work:
         rate = trace.rates_bps[trace.position]
         end_ns = trace_step_end(trace)
         if rate:
@@ -63,8 +64,21 @@ cdef inline void trace_transmit(RateTrace *trace, int64_t *time_ns, uint64_t *re
         time_ns[0] = end_ns
         remainder[0] = 0
         trace_step(trace)
-        if work == 0:
-            return
+        if trace.position == 0 and work > trace.lap_work:
+            laps = <int64_t>((work - 1) // trace.lap_work)
+            work -= <uint64_t>laps * trace.lap_work
+            trace.lap_ns += laps * trace.period_ns
+            time_ns[0] = trace.lap_ns
+
+
+cdef inline bint trace_is_same(RateTrace *a, RateTrace *b) noexcept nogil:
+    """Whether two recordings say the same, so that the place in one is the place in the other."""
+    return (
+        a.count == b.count and a.period_ns == b.period_ns and a.opportunity_bytes == b.opportunity_bytes
+        and (a.rates_bps is NULL) == (b.rates_bps is NULL)
+        and (a.count == 0 or memcmp(a.times_ns, b.times_ns, a.count * sizeof(int64_t)) == 0)
+        and (a.rates_bps is NULL or memcmp(a.rates_bps, b.rates_bps, a.count * sizeof(uint64_t)) == 0)
+    )
 
 
 cdef inline void trace_deliver(RateTrace *trace, int64_t *time_ns, uint64_t length) noexcept nogil:

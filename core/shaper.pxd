@@ -19,17 +19,18 @@ from .impairments.loss cimport loss_happens
 from .impairments.reorder cimport reorder_happens
 from .impairments.slots cimport slots_release
 from .layout cimport (
-    CROSSING_LIMIT, DROP_POOL_EMPTY, Choice, Distribution, FlowQueue, Loss, Packet, Pipe, RateTrace, Shaper, Worker,
+    CROSSING_LIMIT, DROP_POOL_EMPTY, Choice, Distribution, FlowQueue, Loss, Packet, Pipe, RateTrace, Shaper, Slots, Worker,
 )
 from .line cimport pipe_insert
 from .packet cimport packet_release, packet_slice
 from .platform cimport is_unlikely, must_resize, must_zero
-from .queues.discipline cimport discipline_begin, discipline_dequeue, discipline_end, discipline_enqueue
+from .queues.discipline cimport discipline_begin, discipline_dequeue, discipline_enqueue
 from .queues.ecn cimport packet_can_be_marked, packet_mark
 from .queues.flow_queue cimport queue_head, queue_pop
 from .random cimport choice_happens, random_stream
+from .rate_trace cimport trace_is_same
 from .schedule cimport TIMER_PIPES, count_drop, never, node_timer
-from .transmitter cimport frame_wire_bytes, shaper_transmit
+from .transmitter cimport frame_wire_bytes, shaper_transmit, transmitter_is_busy, transmitter_round_up
 
 cdef enum StreamPurpose:           # never renumbered: a run's bytes depend on them
     STREAM_BIT_ERRORS = 1
@@ -101,11 +102,6 @@ cdef inline void wire_carry(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
             line_put(worker, pipe, copy, now_ns, departure_ns)
     else:
         line_put(worker, pipe, packet, now_ns, departure_ns)
-
-
-cdef inline bint transmitter_is_busy(Pipe *pipe, int64_t time_ns) noexcept nogil:
-    """Whether it is still in service after the nanosecond `time_ns` has begun."""
-    return pipe.departure_ns > time_ns or (pipe.departure_ns == time_ns and pipe.departure_remainder)
 
 
 cdef inline void shaper_serve(Worker *worker, Pipe *pipe, int64_t time_ns, bint inclusive) noexcept nogil:
@@ -198,11 +194,27 @@ cdef inline void distribution_set(Distribution *distribution, Distribution *want
     distribution[0] = wanted[0]
 
 
-cdef inline void trace_set(RateTrace *trace, RateTrace *wanted) noexcept nogil:
+cdef inline void trace_set(Pipe *pipe, RateTrace *wanted) noexcept nogil:
+    """Take over a recording; one that says the same as before goes on where it is."""
+    cdef RateTrace *trace = &pipe.shaper.trace
+    if trace_is_same(trace, wanted):
+        free(wanted.times_ns)
+        free(wanted.rates_bps)
+        return
     free(trace.times_ns)
     free(trace.rates_bps)
     trace[0] = wanted[0]
     trace.left_bytes = trace.opportunity_bytes
+    transmitter_round_up(pipe)
+
+
+cdef inline void slots_set(Slots *slots, Slots *wanted) noexcept nogil:
+    """Change the slots; what a limit that stays has left of the present opening stays too."""
+    distribution_set(&slots.distribution, &wanted.distribution)
+    if wanted.limit_packets != slots.limit_packets:
+        slots.limit_packets = slots.left_packets = wanted.limit_packets
+    if wanted.limit_bytes != slots.limit_bytes:
+        slots.limit_bytes = slots.left_bytes = wanted.limit_bytes
 
 
 cdef inline void loss_set(Loss *loss, Loss *wanted) noexcept nogil:
@@ -253,10 +265,11 @@ cdef inline void shaper_set(Worker *worker, Pipe *pipe, Shaper *wanted) noexcept
     shaper.cell_bytes = wanted.cell_bytes
     shaper.cell_overhead_bytes = wanted.cell_overhead_bytes
     shaper.burst_bytes = wanted.burst_bytes
-    trace_set(&shaper.trace, &wanted.trace)
+    trace_set(pipe, &wanted.trace)
     loss_set(&shaper.loss, &wanted.loss)
     shaper.bit_errors.survival = wanted.bit_errors.survival
     shaper.bit_errors.cached_bytes = 0
+    shaper.bit_errors.cached_threshold = 0
     choice_set(&shaper.duplicate, &wanted.duplicate)
     choice_set(&shaper.corrupt, &wanted.corrupt)
     choice_set(&shaper.reorder, &wanted.reorder)
@@ -264,9 +277,7 @@ cdef inline void shaper_set(Worker *worker, Pipe *pipe, Shaper *wanted) noexcept
     distribution_set(&shaper.jitter.distribution, &wanted.jitter.distribution)
     choice_set(&shaper.jitter.choice, &wanted.jitter.choice)
     shaper.jitter.overtakes = wanted.jitter.overtakes
-    distribution_set(&shaper.slots.distribution, &wanted.slots.distribution)
-    shaper.slots.limit_packets = shaper.slots.left_packets = wanted.slots.limit_packets
-    shaper.slots.limit_bytes = shaper.slots.left_bytes = wanted.slots.limit_bytes
+    slots_set(&shaper.slots, &wanted.slots)
 
 
 cdef inline uint32_t shaper_discard(Worker *worker, Pipe *pipe) noexcept nogil:
@@ -284,7 +295,7 @@ cdef inline uint32_t shaper_discard(Worker *worker, Pipe *pipe) noexcept nogil:
 cdef inline void shaper_free(Worker *worker, Pipe *pipe) noexcept nogil:
     cdef Shaper *shaper = pipe.shaper
     shaper_discard(worker, pipe)
-    discipline_end(shaper)
+    free(shaper.queues)
     free(shaper.places)
     free(shaper.trace.times_ns)
     free(shaper.trace.rates_bps)

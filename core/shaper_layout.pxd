@@ -27,6 +27,7 @@ cdef struct RateTrace:
     uint32_t position
     int64_t period_ns              # after which it repeats; 0: the last rate stays
     int64_t lap_ns                 # when the present lap began
+    uint64_t lap_work              # of rates that repeat: billionths of a bit in one lap
     uint64_t opportunity_bytes     # what one opportunity delivers
     uint64_t left_bytes            # of the opportunity at `position`
 
@@ -124,37 +125,14 @@ cdef struct FlowQueue:
     int64_t deficit_bytes
     uint8_t list                   # which list it stands in; 0: none
     uint8_t dropping               # CoDel
-    uint16_t weight                # drr, wfq, qfq
     uint32_t drop_count
     uint32_t last_drop_count
-    uint32_t heap_place            # wfq; qfq: the group
     int64_t first_above_ns
     int64_t drop_next_ns
-    uint64_t virtual_start         # wfq, qfq: of its first packet
-    uint64_t virtual_finish        # wfq
 
 cdef struct ActiveList:
     uint32_t first                 # index + 1 in Shaper.queues
     uint32_t last
-
-cdef enum FairList:                # FlowQueue.list of wfq and qfq
-    FAIR_NONE = 0                  # takes no part: its virtual times mean nothing
-    FAIR_WAITING = 1
-    FAIR_ELIGIBLE = 2
-
-# Queues by their virtual start (waiting) or finish (eligible), the least first, then by index: see queues/flow_heap.pxd.
-cdef struct FlowHeap:
-    uint32_t *queues               # indices
-    uint32_t count
-    uint32_t capacity
-    uint8_t list                   # of enum FairList
-
-# The clock that fair queues share a link by.
-cdef struct FairClock:
-    uint64_t now                   # virtual time
-    uint64_t weights               # sum over the flows that take part
-    FlowHeap waiting
-    FlowHeap eligible
 
 # What a pipe has that does more than bandwidth, overhead, delay, random loss and a drop-tail queue. The queue holds
 # packets; a timer of the sending node starts their service. See shaper.pxd.
@@ -170,7 +148,6 @@ cdef struct Shaper:
     ActiveList active[2]           # queues with packets, where the discipline takes turns
     int64_t ready_ns               # since when there is something to send
     int64_t timer_ns               # the outstanding timer; NEVER: none
-    FairClock *fair                # wfq and qfq; else NULL
     uint64_t random_state          # the discipline's own
     uint64_t flow_seed
     # the transmitter

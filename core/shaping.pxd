@@ -6,16 +6,16 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from .layout cimport (
-    LOSS_GILBERT_ELLIOTT, LOSS_MARKOV, LOSS_RANDOM, LOSS_TRACE, QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_DRR,
-    QUEUE_PRIORITY, QUEUE_ROUND_ROBIN, QUEUE_WFQ, Choice, Distribution, Shaper,
+    LOSS_GILBERT_ELLIOTT, LOSS_MARKOV, LOSS_RANDOM, LOSS_TRACE, QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_PRIORITY,
+    QUEUE_ROUND_ROBIN, Choice, Distribution, Shaper,
 )
 from .platform cimport must_resize
+from .transmitter cimport NANOBITS_IN_BYTE
 
 
 cdef inline dict discipline_numbers():
     return {
-        "droptail": QUEUE_DROPTAIL, "codel": QUEUE_CODEL, "round_robin": QUEUE_ROUND_ROBIN, "drr": QUEUE_DRR,
-        "wfq": QUEUE_WFQ, "priority": QUEUE_PRIORITY,
+        "droptail": QUEUE_DROPTAIL, "codel": QUEUE_CODEL, "round_robin": QUEUE_ROUND_ROBIN, "priority": QUEUE_PRIORITY
     }
 
 
@@ -79,8 +79,8 @@ cdef inline object read_trace(Shaper *shaper, dict settings, bandwidth_bps):
     else:
         times, opportunity_bytes, period_ns = opportunities
         steps = [1]
-    if not 1 <= len(times) <= 1 << 24 or list(times) != sorted(times) or times[0] < 0:
-        raise ValueError("a recorded bandwidth has times from 0 on that never fall")
+    if not 1 <= len(times) <= 1 << 24 or list(times) != sorted(times) or times[0] < 0 or max(times) > 10**15:
+        raise ValueError("a recorded bandwidth has times from 0 to 10^15 ns that never fall")
     if rates is not None and (len(steps) != len(times) or times[0] != 0 or len(set(times)) != len(times)):
         raise ValueError("rates: write one for each time, the first time 0, no time twice")
     if min(steps) < 0 or not 1 <= max(steps) <= 10**12:
@@ -89,16 +89,23 @@ cdef inline object read_trace(Shaper *shaper, dict settings, bandwidth_bps):
         raise ValueError("the period of a recorded bandwidth must cover all its times")
     if period_ns == 0 and (opportunities is not None or steps[len(steps) - 1] == 0):
         raise ValueError("opportunities, and rates that end with 0, must repeat: give a period")
+    if rates is None:
+        if not 1 <= opportunity_bytes <= 1 << 30:
+            raise ValueError("opportunities: each delivers 1 to 2^30 bytes")
+        lap_work = len(times) * opportunity_bytes * <uint64_t>NANOBITS_IN_BYTE
+    else:
+        lap_work = sum([step * (end - time) for step, time, end in zip(steps, times, [*times[1:], period_ns])])
+    if period_ns and lap_work < period_ns:
+        raise ValueError("a recorded bandwidth that repeats must be 1 bit/s in the mean, or more")
     shaper.trace.count = len(times)
     shaper.trace.period_ns = period_ns
     shaper.trace.times_ns = <int64_t *>must_resize(NULL, len(times) * sizeof(int64_t))
     for i in range(len(times)):
         shaper.trace.times_ns[<uint32_t>i] = times[i]
     if rates is None:
-        if not 1 <= opportunity_bytes <= 1 << 30:
-            raise ValueError("opportunities: each delivers 1 to 2^30 bytes")
         shaper.trace.opportunity_bytes = opportunity_bytes
         return
+    shaper.trace.lap_work = min(lap_work, UINT64_MAX) if period_ns else 0
     shaper.trace.rates_bps = <uint64_t *>must_resize(NULL, len(times) * sizeof(uint64_t))
     for i in range(len(times)):
         shaper.trace.rates_bps[<uint32_t>i] = steps[i]
@@ -186,6 +193,8 @@ cdef inline object read_shaping(Shaper *shaper, shaping, uint64_t loss_threshold
         shaper.cell_bytes = number(settings, "cell_bytes", 0, 0, 65535)
         shaper.cell_overhead_bytes = number(settings, "cell_overhead_bytes", 0, 0, 255)
         shaper.burst_bytes = number(settings, "burst_bytes", 0, 0, 1 << 30)
+        if shaper.burst_bytes and not bandwidth_bps:
+            raise ValueError("burst_bytes is what a bandwidth has saved up: give one")
         read_trace(shaper, settings, bandwidth_bps)
         read_loss(shaper, settings, loss_threshold)
         bit_error = settings.pop("bit_error", 0.0)

@@ -45,6 +45,18 @@ cdef inline void transmit(Pipe *pipe, int64_t *time_ns, uint64_t *remainder, uin
         time_ns[0] += 1
 
 
+cdef inline bint transmitter_is_busy(Pipe *pipe, int64_t time_ns) noexcept nogil:
+    """Whether it is still in service after the nanosecond `time_ns` has begun."""
+    return pipe.departure_ns > time_ns or (pipe.departure_ns == time_ns and pipe.departure_remainder)
+
+
+cdef inline void transmitter_round_up(Pipe *pipe) noexcept nogil:
+    """Carry no remainder over into another rate, in whose fractions it would mean another time."""
+    if pipe.departure_remainder:
+        pipe.departure_ns += 1
+        pipe.departure_remainder = 0
+
+
 cdef inline void burst_credit(Pipe *pipe, int64_t *time_ns, uint64_t *remainder, int64_t now_ns) noexcept nogil:
     """Move the transmitter's time, if it is further back, up to where the bucket is just full at `now_ns`."""
     cdef uint64_t nanobits = pipe.shaper.burst_bytes * NANOBITS_IN_BYTE

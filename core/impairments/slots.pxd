@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from ..layout cimport Slots
 from ..random cimport distribution_value, random_next
+from ..schedule cimport never
 
 
 cdef enum:
@@ -16,7 +17,8 @@ cdef enum:
 
 cdef inline void slots_next(Slots *slots) noexcept nogil:
     cdef int64_t distance_ns = distribution_value(&slots.distribution, random_next(&slots.random_state))
-    slots.open_ns += distance_ns if distance_ns > 0 else 1
+    if slots.open_ns < never() - distance_ns:  # however many wait for slots that are days apart
+        slots.open_ns += distance_ns if distance_ns > 0 else 1
     slots.left_packets = slots.limit_packets
     slots.left_bytes = slots.limit_bytes
 

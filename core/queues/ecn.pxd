@@ -11,6 +11,7 @@ from ..schedule cimport count_drop
 cdef enum:
     ECN_CE = 3
     ETHER_TYPE_PLACE = 12
+    IP4_HEADER = 20                # bytes that must be there for a mark, of either version
     TYPE_IP4 = 0x0800
     TYPE_IP6 = 0x86DD
     TYPE_VLAN = 0x8100
@@ -47,8 +48,8 @@ cdef inline uint32_t traffic_class(const uint8_t *ip) noexcept nogil:
 
 
 cdef inline bint packet_can_be_marked(Packet *packet) noexcept nogil:
-    cdef uint8_t header[2]
-    return ip_place(packet, 2, header) != 0 and traffic_class(header) & ECN_CE != 0
+    cdef uint8_t header[IP4_HEADER]
+    return ip_place(packet, IP4_HEADER, header) != 0 and traffic_class(header) & ECN_CE != 0
 
 
 cdef inline Packet *packet_mark(Worker *worker, Pipe *pipe, Packet *packet) noexcept nogil:

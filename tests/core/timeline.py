@@ -37,7 +37,7 @@ class Shape:
     queue_limit_bytes: int | None = None
 
     def service(self, length: int) -> Fraction:
-        return Fraction((length + self.overhead_bytes) * 8 * SECOND, self.bandwidth_bps)
+        return Fraction(max(0, length + self.overhead_bytes) * 8 * SECOND, self.bandwidth_bps)
 
 
 @dataclass
