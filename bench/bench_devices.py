@@ -17,7 +17,7 @@ import pytest
 
 from bench.figures import Figure, Figures
 from bench.hosts import Hosts
-from bench.peers.forwarder import DEVICE, Forwarder, compile_forwarder
+from bench.peers.forwarder import DEVICE, Forwarder
 from bench.peers.namespaces import NamespaceChain
 from manystack import Engine, Topology
 
@@ -95,11 +95,6 @@ def in_turn(
 def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
     """Of each path, over all rounds."""
     return {name: median(values[name] for values in rounds) for name in rounds[0]}
-
-
-@pytest.fixture(scope="module")
-def forwarder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_forwarder(tmp_path_factory.mktemp("forwarder"))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from bench.figures import Figures
+from bench.peers.forwarder import compile_forwarder
 from bench.peers.namespaces import compile_generator
 from bench.plot import plot_forwarding
 
@@ -39,9 +40,22 @@ def figures(pytestconfig: pytest.Config) -> Figures:
 
 
 @pytest.fixture(scope="session")
+def results() -> Path:
+    """The folder for plots."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    return RESULTS
+
+
+@pytest.fixture(scope="session")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The peer's frame generator, compiled."""
     return compile_generator(tmp_path_factory.mktemp("generator"))
+
+
+@pytest.fixture(scope="session")
+def forwarder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The peer between two TAP devices, compiled."""
+    return compile_forwarder(tmp_path_factory.mktemp("forwarder"))
 
 
 @pytest.fixture(scope="module")

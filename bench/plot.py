@@ -1,7 +1,7 @@
-"""The plot of a bench run: hop-packets per second over the length of the chain, with the peer beside them."""
+"""The plots of a bench run: hop-packets per second over the length of a chain, and distributions."""
 
-from collections.abc import Iterable
-from itertools import groupby
+from collections.abc import Iterable, Mapping
+from itertools import accumulate, groupby
 from operator import attrgetter
 from pathlib import Path
 
@@ -32,5 +32,28 @@ def plot_forwarding(figures: Iterable[Figure], path: Path) -> None:
     axes.set_ylabel("hop-packets per second, one core")
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
+    canvas.savefig(path, dpi=150)
+    pyplot.close(canvas)
+
+
+def plot_distributions(axes: Mapping[str, Mapping[str, Iterable[tuple[float, int]]]], path: Path) -> None:
+    """Draw, for each axis, what part of the packets is above a value; curves are (value, packets)."""
+    canvas, places = pyplot.subplots(
+        1, len(axes), figsize=(6 * len(axes), 4.5), layout="constrained", squeeze=False
+    )
+    for place, (label, curves) in zip(places[0], axes.items(), strict=True):
+        for name, samples in curves.items():
+            values, counts = zip(*samples, strict=True)
+            total = sum(counts)
+            above = [1 - passed / total for passed in accumulate(counts)]
+            place.step(values, above, where="post", label=name)
+        place.set_xscale("symlog", linthresh=1)
+        place.set_xlim(left=0)
+        place.set_yscale("log")
+        place.set_ylim(1e-4, 1)
+        place.set_xlabel(label)
+        place.set_ylabel("part of the packets above")
+        place.grid(visible=True, alpha=0.3)
+        place.legend()
     canvas.savefig(path, dpi=150)
     pyplot.close(canvas)

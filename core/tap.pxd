@@ -12,7 +12,6 @@ from .device cimport (
 )
 from .lateness cimport lateness_written
 from .layout cimport DROP_POOL_EMPTY, DROP_VNET_HEADER, Interface, Node, Packet, Worker
-from .packet cimport ROOM_MTU
 from .platform cimport host_clock_ns, is_unlikely
 from .schedule cimport count_drop
 from .vnet cimport VNET_HEADER
@@ -23,11 +22,10 @@ cdef extern from "<sys/uio.h>" nogil:
 
 cdef enum:
     TAP_BATCH = 64                 # frames that one device may bring in its turn
-    TAP_BURST = 8                  # small ones, after which the clock is looked at; to look costs as much as a hop or two
 
 
 cdef inline void tap_read(Worker *worker, Node *node, int64_t time_ns, int64_t until_host_ns) noexcept nogil:
-    """Take in what the device has, at most a batch and hardly beyond `until_host_ns`, all of it at one logical time."""
+    """Take in what the device has, at most a batch and one frame beyond `until_host_ns`, all of it at one logical time."""
     cdef Packet *packet
     cdef uint8_t header[VNET_HEADER]
     cdef iovec parts[3]
@@ -49,7 +47,7 @@ cdef inline void tap_read(Worker *worker, Node *node, int64_t time_ns, int64_t u
         packet = reading_take(&worker.readings[0], <uint32_t>length, time_ns)
         if frame_understand(worker, node, packet, header):
             frame_enter(worker, node, packet)
-        if (i % TAP_BURST == TAP_BURST - 1 or length > ROOM_MTU) and host_clock_ns() > until_host_ns:
+        if host_clock_ns() > until_host_ns:  # what comes late by this frame is late by no other
             return
 
 

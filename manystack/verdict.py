@@ -191,24 +191,25 @@ def pipe_lateness(lateness: "core.Lateness | None") -> PipeLateness | None:
     if lateness is None:
         return None
     buckets = tuple(lateness["buckets"])
-    packets = sum(count for _, count in buckets)
     return PipeLateness(
-        packets=packets,
+        packets=sum(count for _, count in buckets),
         late_packets=lateness["late_packets"],
-        median_ns=_quantile_ns(lateness, packets, 50),
-        p99_ns=_quantile_ns(lateness, packets, 99),
+        median_ns=min(bucket_quantile_ns(buckets, 50), lateness["worst_ns"]),
+        p99_ns=min(bucket_quantile_ns(buckets, 99), lateness["worst_ns"]),
         worst_ns=lateness["worst_ns"],
         buckets=buckets,
     )
 
 
-def _quantile_ns(lateness: "core.Lateness", packets: int, percent: int) -> int:
-    left = -(-packets * percent // 100)
-    for least_ns, count in lateness["buckets"]:
+def bucket_quantile_ns(buckets: Iterable[tuple[int, int]], percent: float) -> int:
+    """Return a percentile of (least ns, packets) in order, as if the packets of a bucket lay evenly in it."""
+    buckets = tuple(buckets)
+    left = sum(count for _, count in buckets) * percent / 100
+    for least_ns, count in buckets:
+        if left <= count:
+            width_ns = 1 << max(0, least_ns.bit_length() - 3)
+            return least_ns + round(width_ns * left / count)
         left -= count
-        if left <= 0:
-            width_ns = max(1, 1 << max(0, least_ns.bit_length() - 3))
-            return min(least_ns + width_ns - 1, lateness["worst_ns"])
     return 0
 
 

@@ -18,6 +18,7 @@ from manystack.verdict import (
     LossLog,
     PipeLateness,
     Verdict,
+    bucket_quantile_ns,
     pipe_lateness,
     verdict_lines,
 )
@@ -152,10 +153,12 @@ def test_losses_are_bounded_and_none_is_forgotten() -> None:
     assert stretches[-1].until_ns == 998 * SECOND
 
 
-def test_quantiles_are_those_of_the_buckets() -> None:
+def test_quantiles_are_taken_from_the_buckets() -> None:
     buckets = [(3, 50), (1024, 49), (1_048_576, 1)]
     lateness = pipe_lateness({"late_packets": 1, "worst_ns": 1_100_000, "buckets": buckets})
-    assert lateness == PipeLateness(100, 1, 3, 1279, 1_100_000, tuple(buckets))
+    assert lateness == PipeLateness(100, 1, 4, 1280, 1_100_000, tuple(buckets))
+    assert bucket_quantile_ns(buckets, 75) == 1024 + round(256 * 25 / 49)
+    assert bucket_quantile_ns([], 50) == 0
     assert pipe_lateness(None) is None
 
 

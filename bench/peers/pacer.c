@@ -2,10 +2,11 @@
  *
  * usage: pacer SENDER_NAMESPACE RECEIVER_NAMESPACE DESTINATION CPU PAYLOAD_BYTES INTERVAL_NS COUNT
  *
- * Both ends are one program on one CPU, which waits awake for the moment of the next datagram and empties the receiving
- * socket meanwhile. A datagram that is behind its time is sent at once, and those after it keep theirs. Arrivals are the kernel's
- * time stamps: a TAP device takes them inside the write that brings the frame. Writes for each datagram two 8-byte integers to standard
- * output: nanoseconds at which it was handed to the kernel, and at which it arrived; 0 if it did not.
+ * Both ends are one program on one CPU. Before the next datagram is due it empties the receiving socket, sleeps, and waits
+ * awake for the last of the time. What is behind its time is sent at once; the pace goes on from there, so that a sender that was
+ * held up sends no burst. Arrivals are the kernel's time stamps: a TAP device takes them inside the write that brings the frame.
+ * Writes for each datagram two 8-byte integers to standard output: nanoseconds at which it was handed to the kernel, and at
+ * which it arrived; 0 if it did not.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -24,6 +25,7 @@
 #include <unistd.h>
 
 enum { VECTOR = 32, PORT = 5001, RECEIVE_BUFFER_BYTES = 1 << 28, PATIENCE_NS = 200000000 };
+enum { SPIN_NS = 50000, EMPTYING_NS = 20000, BEHIND_NS = 20000 };
 
 struct stamps {
     int64_t sent_ns, arrived_ns;
@@ -107,15 +109,25 @@ int main(int count_of_arguments, char *arguments[]) {
     CPU_SET(atoi(arguments[4]), &cpus);
     if (sched_setaffinity(0, sizeof cpus, &cpus) < 0)
         err(1, "cannot run on CPU %s", arguments[4]);
-    (void)setpriority(PRIO_PROCESS, 0, -20); /* what it measures must not be its own lateness */
+    struct sched_param lowest = {.sched_priority = 1};
+    if (sched_setscheduler(0, SCHED_RR, &lowest) < 0) /* what it measures must not be its own lateness */
+        (void)setpriority(PRIO_PROCESS, 0, -20);
 
     uint64_t arrived = 0;
     int64_t due_ns = now_ns() + 1000000;
     for (uint64_t number = 0; number < count; number++, due_ns += interval_ns) {
-        int64_t now;
+        int64_t now = now_ns();
+        if (due_ns - now > EMPTYING_NS)
+            arrived += take(receiver, stamps, count);
+        if (due_ns - now_ns() > SPIN_NS) {
+            int64_t until_ns = due_ns - SPIN_NS;
+            struct timespec until = {until_ns / 1000000000, until_ns % 1000000000};
+            clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &until, NULL);
+        }
         while ((now = now_ns()) < due_ns)
-            if (due_ns - now > 20000)
-                arrived += take(receiver, stamps, count);
+            continue;
+        if (now - due_ns > BEHIND_NS)
+            due_ns = now;
         memcpy(payload, &number, sizeof number);
         stamps[number].sent_ns = now;
         if (send(sender, payload, payload_bytes, 0) < 0 && errno != EAGAIN && errno != ENOBUFS)
