@@ -16,7 +16,7 @@ from .control cimport (
     Operation, do_add_route, do_announce, do_capture, do_copy_drops, do_copy_flow, do_copy_interface,
     do_copy_late_stretches, do_copy_lateness, do_copy_macs, do_copy_neighbors, do_copy_pipe, do_copy_proof,
     do_copy_routes, do_copy_worker, do_delete_route, do_inject, do_lookup, do_remove_flow, do_set_link_up, do_set_pipe,
-    do_start_flow, do_stop_flow, do_take_frames, do_take_replies,
+    do_start_flow, do_stop_flow, do_take_frames, do_take_replies, do_tell_arrivals,
 )
 from .face cimport (
     drop_reasons, interface_counters, lateness_counters, node_memory, pipe_counters, route_row, take_drops, take_flow, take_frame_rows,
@@ -619,6 +619,10 @@ cdef class Switch:
             self.midway = False
             return target_ns == until_ns
 
+    def settle(self):
+        self._open()
+        self._settle()
+
     def start(self):
         cdef Worker *worker = self._open()
         cdef uint32_t i
@@ -699,6 +703,15 @@ cdef class Switch:
         self._change(do_capture, &operation)
         if not operation.found:
             raise MemoryError("a capture needs 128 MB of address space (not memory): raise the limit (ulimit -v)")
+
+    def tell_arrivals(self):
+        cdef Operation operation
+        self._open()
+        if self.worker.proofs is NULL:
+            raise ValueError("arrivals are told by a switch that was made with proof=True")
+        self._change(do_tell_arrivals, &operation)
+        if not operation.found:
+            raise MemoryError("telling arrivals needs 128 MB of address space (not memory): raise the limit (ulimit -v)")
 
     # Counters.
 

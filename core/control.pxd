@@ -284,6 +284,11 @@ cdef inline void do_capture(Worker *worker, void *argument) noexcept nogil:
             observe_captures(operation.interface.input)
 
 
+cdef inline void do_tell_arrivals(Worker *worker, void *argument) noexcept nogil:
+    """Begin to tell what arrives. Not found: no memory for the ring."""
+    (<Operation *>argument).found = ring_open(&worker.event_ring, worker.ring_bytes, worker.clock.dilation == 0)
+
+
 cdef inline void do_start_flow(Worker *worker, void *argument) noexcept nogil:
     cdef Flow *flow = (<Operation *>argument).flow
     worker_disquiet(worker)

@@ -203,6 +203,13 @@ cdef struct Proof:
     uint64_t chain
     uint64_t packets
 
+# What an arrival is told with, before the first bytes of the packet.
+cdef struct EventHeader:
+    int64_t time_ns
+    uint64_t hash
+    uint32_t pipe
+    uint32_t total_bytes
+
 # What a captured frame is told with, before its bytes.
 cdef struct CaptureHeader:
     int64_t time_ns

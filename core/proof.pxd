@@ -1,4 +1,5 @@
-# Proof of a run: for each pipe a chain of hashes over all that arrives by it, in the pipe's order.
+# Proof of a run: for each pipe a chain of hashes over all that arrives by it, in the pipe's order; where it is wanted,
+# each arrival is told as well, with its hash and its first bytes.
 #
 # Two runs that end with the same chain have carried the same bytes over the pipe at the same nanoseconds. A packet is
 # what it is on its way, whole: a super-frame counts once, a partial checksum as it stands. How its bytes lie in
@@ -11,14 +12,17 @@
 
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
-from .layout cimport Packet, Pipe, Proof, Worker
+from .layout cimport EventHeader, Packet, Pipe, Proof, Worker
 from .packet cimport packet_copy_bytes
-from .platform cimport is_likely, load64, prefetch, uint128_t
+from .platform cimport is_likely, is_unlikely, load64, prefetch, uint128_t
+from .ring cimport ring_begin, ring_publish, ring_write
 
 cdef enum:
     BLOCK_BYTES = 256
     BLOCK_KEYS = BLOCK_BYTES // 8  # a key for each word; three more for what is chained
     WORD_BYTES = 8
+    RECORD_ARRIVAL = 1             # EventHeader, then the first bytes of the packet
+    TOLD_BYTES = 128
 
 
 cdef inline uint64_t multiply_fold(uint64_t a, uint64_t b) noexcept nogil:
@@ -95,15 +99,39 @@ cdef inline uint64_t event_chain(const uint64_t *keys, uint64_t chain, uint64_t 
     return multiply_fold(chain ^ hash, time_ns + keys[BLOCK_KEYS + 2])
 
 
+cdef inline void event_tell(Worker *worker, Pipe *pipe, Packet *packet, uint64_t hash) noexcept nogil:
+    """Write an arrival into the event ring."""
+    cdef EventHeader header
+    cdef Packet *segment = packet
+    cdef uint32_t left = packet.total_length if packet.total_length < TOLD_BYTES else TOLD_BYTES
+    cdef uint32_t here
+    header.time_ns = packet.time_ns
+    header.hash = hash
+    header.pipe = pipe.index
+    header.total_bytes = packet.total_length
+    if not ring_begin(&worker.event_ring, RECORD_ARRIVAL, sizeof(EventHeader) + left):
+        return
+    ring_write(&worker.event_ring, &header, sizeof(EventHeader))
+    while left:
+        here = segment.length if segment.length < left else left
+        ring_write(&worker.event_ring, segment.data, here)
+        left -= here
+        segment = segment.next
+    ring_publish(worker, &worker.event_ring)
+
+
 cdef inline void proof_vector(Worker *worker, Pipe *pipe, Packet **vector, uint32_t count) noexcept nogil:
     cdef Proof *proof = &worker.proofs[pipe.index]
+    cdef bint told = worker.event_ring.capacity != 0
     cdef uint64_t chain = proof.chain
+    cdef uint64_t hash
     cdef uint32_t i
     for i in range(count):
         if i + 4 < count:
             prefetch(vector[i + 4].data)
-        chain = event_chain(
-            worker.proof_keys, chain, packet_hash(worker.proof_keys, vector[i]), <uint64_t>vector[i].time_ns
-        )
+        hash = packet_hash(worker.proof_keys, vector[i])
+        chain = event_chain(worker.proof_keys, chain, hash, <uint64_t>vector[i].time_ns)
+        if is_unlikely(told):
+            event_tell(worker, pipe, vector[i], hash)
     proof.chain = chain
     proof.packets += count

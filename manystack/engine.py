@@ -12,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
+from pathlib import Path
 from time import monotonic_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from manystack.core import _switch as core
 from manystack.errors import UsageError
+from manystack.eventfile import EventFile
 from manystack.handles import LinkHandle, NodeHandle
 from manystack.host import HostTap, open_tap
 from manystack.loop import SECOND_NS, EngineLoop, Progress
@@ -62,6 +64,7 @@ class Engine:
     seed: of every random choice; default: as the topology says. name: what other programs know the
     network by; with a name (or a tap or nic) it gets a control socket that the `emu` commands use.
     run_hash: whether a virtual run is hashed, which costs some nanoseconds for each packet and link.
+    events: a file to write every arrival of a packet to, for `emu diff`.
 
     Raises TopologyError for a topology that cannot run like this. One thread at a time may use an engine.
     """
@@ -74,6 +77,7 @@ class Engine:
         seed: int | None = None,
         name: str | None = None,
         run_hash: bool = True,
+        events: str | Path | None = None,
     ) -> None:
         self.topology = topology
         self.mode = _time_mode(topology, time)
@@ -96,7 +100,9 @@ class Engine:
         self.has_run_hash = run_hash and self.is_virtual
         """Whether all that arrives by a link is hashed: see Summary.run_hash."""
         self.switch = core.Switch(
-            real_time=not self.is_virtual, dilation=self.mode.factor, proof=self.has_run_hash
+            real_time=not self.is_virtual,
+            dilation=self.mode.factor,
+            proof=self.has_run_hash or events is not None,
         )
         """The compiled engine itself, for what has no name here."""
         self.taps: dict[str, HostTap] = {}
@@ -104,6 +110,11 @@ class Engine:
         self.lost_devices: set[str] = set()
         """The taps and nics whose device is down or has been deleted; their links are down."""
         self.outside_changes: list[str] = []
+        self.event_file: EventFile | None = None
+        self._events_path = None if events is None else Path(events)
+        self.drains: list[Callable[[], object]] = []
+        """Called when a ring of the switch is half full, to read those that they are for: Switch.drain."""
+        self.switch.drain = self._drain
         self._cleanup = ExitStack()
         self._cleanup.callback(self._close_switch)
         self._state = "built"
@@ -136,6 +147,8 @@ class Engine:
                 self._open_nics()
                 self._open_taps(runtime)
                 self._serve(runtime)
+            if self._events_path is not None:
+                self._open_event_file(self._events_path)
             self._began_wall_ns = monotonic_ns()
             if not self.is_virtual:
                 self.switch.start()
@@ -315,6 +328,7 @@ class Engine:
     def summary(self) -> Summary:
         """Return what the network has done so far: traffic, links, drops, the engine's own losses, times."""
         self._require_open()
+        self.switch.settle()
         return summarize(self)
 
     def verdict(self) -> Verdict:
@@ -387,6 +401,28 @@ class Engine:
             self.taps[name] = self._cleanup.enter_context(closing(tap))
         for name, tap in self.taps.items():
             self.switch.attach_tap(self.wiring.nodes[name], tap.fd, takes_udp="uso4" in tap.offloads)
+
+    def _open_event_file(self, path: Path) -> None:
+        self.event_file = EventFile(self, path)
+        self._cleanup.callback(self.event_file.close)
+        self.drains.append(self.event_file.drain)
+        if not self.is_virtual:
+            ring_fd = self.switch.ring_fd(core.EVENT_RING)
+            self.loop.add_reader(ring_fd, self._arrivals_told, ring_fd)
+            self._write_arrivals()
+
+    def _arrivals_told(self, ring_fd: int) -> None:
+        os.eventfd_read(ring_fd)  # before taking records, so that none can come unnoticed in between
+        self._write_arrivals()
+
+    def _write_arrivals(self) -> None:
+        assert self.event_file is not None
+        if self.event_file.drain():
+            self.loop.call_soon(self._write_arrivals)  # others have their turn in between
+
+    def _drain(self) -> None:
+        for drain in self.drains:
+            drain()
 
     def _serve(self, runtime: Runtime) -> None:
         # Imported here: networks without a name need no ZeroMQ.

@@ -18,7 +18,7 @@ VERBS = {
     "route": "manystack.commands.change:route",
     "exec": "manystack.commands.later:exec_",
     "capture": "manystack.commands.later:capture",
-    "diff": "manystack.commands.later:diff",
+    "diff": "manystack.commands.diff:diff",
 }
 
 

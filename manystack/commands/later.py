@@ -21,11 +21,3 @@ def exec_(arguments: tuple[str, ...], name: str | None, as_json: bool) -> None:
 def capture(arguments: tuple[str, ...], name: str | None, as_json: bool) -> None:
     """Packets of an interface as pcapng (not in this version)."""
     not_in_this_version("emu capture")
-
-
-@click.command(context_settings=ANYTHING)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@network_options
-def diff(arguments: tuple[str, ...], name: str | None, as_json: bool) -> None:
-    """Where two runs' events part (not in this version)."""
-    not_in_this_version("emu diff")

@@ -12,9 +12,11 @@ from rich.console import Console
 from manystack.commands.check import load
 from manystack.commands.common import Command, echo_json, echo_lines, not_in_this_version
 from manystack.engine import Engine
+from manystack.eventfile import EventFile
 from manystack.probes import duration_ns
 from manystack.results import plain
 from manystack.summary import Summary, summary_lines
+from manystack.text import plural
 from manystack.view import LiveView, PlainView, View, showing
 
 
@@ -27,7 +29,12 @@ from manystack.view import LiveView, PlainView, View, showing
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Instead of the topology's.")
 @click.option("--name", help="What other commands call this network; default: the topology's name.")
 @click.option("--workers", type=click.IntRange(1), default=1, hidden=True)
-@click.option("--events", hidden=True)
+@click.option(
+    "--events",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write every arrival of a packet to FILE, for `emu diff`.",
+)
 @click.option(
     "--strict", is_flag=True, help="Exit with 1 if the emulator was late or lost packets of its own accord."
 )
@@ -42,7 +49,7 @@ def main(
     seed: int | None,
     name: str | None,
     workers: int,
-    events: str | None,
+    events: Path | None,
     strict: bool,
     as_json: bool,
 ) -> None:
@@ -50,28 +57,50 @@ def main(
 
     It ends after --duration; or on Ctrl-C, SIGTERM or `emu stop`; or, in virtual time, when nothing is
     left to do; or, in real time without tap or nic, when its traffic is done. All of these are exit code 0,
-    unless --strict is given and the run is degraded.
+    unless --strict is given and the run is degraded, or the file of --events could not be written.
     """
     if workers > 1:
         not_in_this_version("--workers above 1")
-    if events is not None:
-        not_in_this_version("--events")
     limit_ns = None if duration is None else duration_ns(duration, "--duration")
     network = load(topology, as_json)
     # Until the loop handles it, and while the network closes, SIGTERM unwinds as Ctrl-C does.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Engine(network, time=time, seed=seed, name=name or network.name) as engine:
+        with Engine(network, time=time, seed=seed, name=name or network.name, events=events) as engine:
             view = _view(engine, as_json)
             ended, summary = engine.run_until_complete(_run(engine, view, limit_ns))
     finally:
         signal.signal(signal.SIGTERM, before)
     if as_json:
-        echo_json(plain(summary) | {"ended": ended, "reproducible": summary.reproducible})
+        told = {"ended": ended, "reproducible": summary.reproducible, "events": _told(engine.event_file)}
+        echo_json(plain(summary) | told)
     else:
         echo_lines(summary_lines(summary, ended))
-    if strict and summary.verdict.state == "degraded":
+        echo_lines(_told_lines(engine.event_file))
+    unwritten = engine.event_file is not None and engine.event_file.error is not None
+    if unwritten or (strict and summary.verdict.state == "degraded"):
         sys.exit(1)
+
+
+def _told(file: EventFile | None) -> dict[str, Any] | None:
+    if file is None:
+        return None
+    return {
+        "file": str(file.path),
+        "complete": file.is_complete,
+        "lost_records": file.lost_records,
+        "error": file.error,
+    }
+
+
+def _told_lines(file: EventFile | None) -> list[str]:
+    if file is None:
+        return []
+    if file.error is not None:
+        return [f"Events were not written to the end: {file.error}"]
+    if file.lost_records:
+        return [f"Events are in {file.path}, but {plural(file.lost_records, 'arrival')} came too fast."]
+    return [f"Events are in {file.path}."]
 
 
 async def _run(engine: Engine, view: View, duration: int | None) -> tuple[str, Summary]:

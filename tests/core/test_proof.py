@@ -9,6 +9,7 @@ from segments import TCP, UDP, Stream
 from timeline import SECOND, SPLITMIX_STEP, WORD, Shape, Wire, numbered
 
 from manystack.core import Switch
+from manystack.core import _switch as core
 
 pytestmark = pytest.mark.engine
 
@@ -135,3 +136,47 @@ def test_a_super_frame_counts_once_where_it_crosses_whole() -> None:
     assert count == 1
     assert whole not in (0, chain([(0, frame)]))  # how it is to be cut counts too
     wire.switch.close()
+
+
+def records(data: bytes) -> list[tuple[int, bytes]]:
+    """(kind, payload) of each record."""
+    found = []
+    while data:
+        length, kind = struct.unpack_from("<II", data)
+        found.append((kind, data[8 : 8 + length]))
+        data = data[8 + (length + 7) // 8 * 8 :]
+    return found
+
+
+def test_every_arrival_is_told_with_its_hash_and_first_bytes() -> None:
+    rng = random.Random(11)
+    wire = Wire(switch=Switch(proof=True, ring_bytes=4096))
+    switch = wire.switch
+    told = bytearray()
+
+    def drain() -> None:
+        told.extend(switch.take_records(core.EVENT_RING))
+
+    switch.drain = drain
+    wire.shape(Shape(delay_ns=5))
+    switch.tell_arrivals()
+    for length in range(1, 300):
+        switch.inject(wire.near, rng.randbytes(length))
+        switch.run(switch.now_ns + 1)
+    arrivals = wire.arrivals(switch.now_ns + 5)
+    assert told  # the ring was more than half full before the end
+    drain()
+    expected = [
+        (1, struct.pack("<qQII", time_ns, frame_hash(frame), wire.pipe, len(frame)) + frame[:128])
+        for time_ns, frame in arrivals
+    ]
+    assert records(bytes(told)) == expected
+    assert switch.lost_records(core.EVENT_RING) == 0
+    switch.close()
+
+
+def test_arrivals_are_told_only_where_they_are_hashed() -> None:
+    switch = Switch()
+    with pytest.raises(ValueError, match="proof=True"):
+        switch.tell_arrivals()
+    switch.close()

@@ -1,0 +1,231 @@
+"""Event files: every packet that arrived by every pipe, at what time, and what it was.
+
+A file is `SIGNATURE` and then records: payload length (4 bytes, little-endian), kind (4), payload, zeros up
+to a multiple of 8. The first one is the header, a msgpack map. An arrival is its time in ns (8 bytes), the
+hash of the packet (8), the index of the pipe in the header's `pipes` (4), the packet's length (4), and up to
+128 of its first bytes. Arrivals stand in the order of each pipe; a mark is a time (8 bytes) before which
+nothing comes any more. The last record is a msgpack map that says how many were lost; a file without it was
+cut off.
+"""
+
+import json
+import struct
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+import msgpack  # type: ignore[import-untyped]
+
+from manystack.core import _switch as core
+from manystack.errors import ManystackError, UsageError
+from manystack.wiring import Wiring, direction_name
+
+if TYPE_CHECKING:
+    from manystack.engine import Engine
+
+SIGNATURE = b"emu-evts"
+VERSION = 1
+HEADER, ARRIVAL, MARK, END = 0, 1, 2, 3
+"""Kinds of records; that of an arrival is the engine's own."""
+RECORD = struct.Struct("<II")
+ARRIVAL_HEAD = struct.Struct("<qQII")
+TIME = struct.Struct("<q")
+LONGEST_ARRIVAL = ARRIVAL_HEAD.size + 128
+LONGEST_RECORD = 1 << 28
+BLOCK_BYTES = 1 << 20
+
+
+class UnreadableError(UsageError):
+    """A file that is no event file, or a damaged one."""
+
+
+class EventFile:
+    """Writes what arrives in one engine; gives up, and says so once, when the file cannot be written to.
+
+    Raises UsageError when it cannot be made.
+    """
+
+    def __init__(self, engine: "Engine", path: Path) -> None:
+        self._engine = engine
+        self._switch = engine.switch
+        self.path = path
+        self.error: str | None = None
+        """Why it could not be written to the end."""
+        self.lost_records = 0
+        """Arrivals that came too fast to be told, which happens in real time only."""
+        try:
+            self._file: BinaryIO | None = path.open("wb")
+        except OSError as error:
+            raise UsageError(f"events cannot be written to {path}: {error.strerror}") from None
+        self._write(SIGNATURE + _record(HEADER, msgpack.packb(header(engine))))
+        self._switch.tell_arrivals()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the file holds all that has arrived so far."""
+        return self.error is None and self.lost_records == 0
+
+    def drain(self) -> bool:
+        """Write what has come since the last call; whether there was any."""
+        # What comes later is no earlier: the mark is taken before what it stands behind.
+        mark = _record(MARK, TIME.pack(self._switch.now_ns)) if self._engine.is_virtual else b""
+        records = self._switch.take_records(core.EVENT_RING)
+        self.lost_records = self._switch.lost_records(core.EVENT_RING)
+        if records:
+            self._write(records, mark)
+        return bool(records)
+
+    def close(self) -> None:
+        """Write the rest, and that it is all."""
+        self.drain()
+        self._write(_record(END, msgpack.packb({"ended_ns": self._switch.now_ns, "lost": self.lost_records})))
+        if self._file is not None:
+            try:
+                self._file.close()
+            except OSError as error:
+                self._give_up(error)
+
+    def _write(self, *parts: bytes) -> None:
+        if self._file is None:
+            return
+        try:
+            for part in parts:
+                self._file.write(part)
+            self._file.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        file, self._file = self._file, None
+        self.error = f"{self.path}: {error.strerror}"
+        try:
+            if file is not None:
+                file.close()
+        except OSError:
+            pass  # that it cannot be written to is known
+        self._engine.publish("events-lost", str(self.path), f"{error.strerror}; the network goes on")
+
+
+def header(engine: "Engine") -> dict[str, Any]:
+    """Return what a file says of the run it is from."""
+    topology = json.dumps(engine.topology.dump(defaults=True), sort_keys=True)
+    return {
+        "version": VERSION,
+        "network": engine.name,
+        "time": str(engine.mode),
+        "seed": engine.seed,
+        "topology": sha256(topology.encode()).hexdigest(),
+        "pipes": pipe_names(engine.wiring),
+    }
+
+
+def pipe_names(wiring: Wiring) -> list[str]:
+    """Return the names of all pipes, by their index."""
+    names = [""] * (2 * len(wiring.links))
+    for link in wiring.links:
+        for pipe, ends in zip(link.pipes, (link.ends, reversed(link.ends)), strict=True):
+            names[pipe] = direction_name(*ends)
+    return names
+
+
+def _record(kind: int, payload: bytes) -> bytes:
+    return RECORD.pack(len(payload), kind) + payload + bytes(-len(payload) % 8)
+
+
+class Arrival(NamedTuple):
+    """One record: when, by which pipe, which packet, and where in the file it stands."""
+
+    time_ns: int
+    packet_hash: int
+    pipe: str
+    total_bytes: int
+    place: int
+
+
+class EventReader:
+    """Reads an event file, a block at a time. Raises UnreadableError for what is none."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = path.open("rb")
+        except OSError as error:
+            raise UnreadableError(f"{path}: {error.strerror}") from None
+        self.floor_ns = 0
+        """What is still to come is no earlier."""
+        self.end: dict[str, Any] | None = None
+        """What the last record says; None before that, and in a file that was cut off."""
+        self._records = self._read_records()
+        first = next(self._records, None)
+        if first is None or first[0] != HEADER:
+            raise UnreadableError(f"{path}: not an event file")
+        self.header = self._unpacked(first[2], {"version": int, "seed": int, "topology": str, "pipes": list})
+        if self.header["version"] != VERSION:
+            raise UnreadableError(f"{path}: version {self.header['version']}, not in this version")
+        self._pipes = [str(name) for name in self.header["pipes"]]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def arrivals(self) -> Iterator[Arrival]:
+        """Give each arrival, those of one pipe in its order."""
+        pipes = self._pipes
+        for kind, place, payload in self._records:
+            if kind == ARRIVAL:
+                if len(payload) < ARRIVAL_HEAD.size:
+                    raise self._damaged(place)
+                time_ns, packet_hash, pipe, total_bytes = ARRIVAL_HEAD.unpack_from(payload)
+                if pipe >= len(pipes):
+                    raise self._damaged(place)
+                yield Arrival(time_ns, packet_hash, pipes[pipe], total_bytes, place)
+            elif kind == MARK and len(payload) == TIME.size:
+                self.floor_ns = TIME.unpack(payload)[0]
+            elif kind == END:
+                self.end = self._unpacked(payload, {"ended_ns": int, "lost": int})
+                return
+            else:
+                raise self._damaged(place)
+
+    def head(self, arrival: Arrival) -> bytes:
+        """Return the first bytes of a packet that has been read."""
+        here = self._file.tell()
+        self._file.seek(arrival.place)
+        length, _ = RECORD.unpack(self._file.read(RECORD.size))
+        payload = self._file.read(length)
+        self._file.seek(here)
+        return payload[ARRIVAL_HEAD.size :]
+
+    def _read_records(self) -> Iterator[tuple[int, int, bytes]]:
+        """Give (kind, place, payload) of each whole record."""
+        if self._file.read(len(SIGNATURE)) != SIGNATURE:
+            return
+        place, start, block = len(SIGNATURE), 0, b""
+        while True:
+            while len(block) - start >= RECORD.size:
+                length, kind = RECORD.unpack_from(block, start)
+                if length > LONGEST_RECORD or (kind == ARRIVAL and length > LONGEST_ARRIVAL):
+                    raise self._damaged(place)
+                whole = RECORD.size + (length + 7 & ~7)
+                if len(block) - start < whole:
+                    break
+                yield kind, place, block[start + RECORD.size : start + RECORD.size + length]
+                start += whole
+                place += whole
+            more = self._file.read(BLOCK_BYTES)
+            if not more:
+                return
+            block, start = block[start:] + more, 0
+
+    def _unpacked(self, payload: bytes, types: dict[str, type]) -> dict[str, Any]:
+        try:
+            value = msgpack.unpackb(payload)
+        except (ValueError, msgpack.UnpackException):
+            value = None
+        if not isinstance(value, dict) or not all(isinstance(value.get(key), types[key]) for key in types):
+            raise UnreadableError(f"{self.path}: damaged")
+        return value
+
+    def _damaged(self, place: int) -> ManystackError:
+        return UnreadableError(f"{self.path}: damaged at byte {place:,}")
