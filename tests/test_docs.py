@@ -30,7 +30,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 PYTHON_PAGES = [page for page in PAGES if page.name != "python.md"]
 NAME = f"docs-{os.getpid()}"
 RUN = [sys.executable, "-c", "from manystack.commands.run import main; main()"]
-OF_FILES = {"check", "convert", "generate", "ps"}
+OF_FILES = {"check", "convert", "diff", "generate", "ps"}
 SOON = ["--duration", "1s", "--name", NAME]
 
 
@@ -38,11 +38,15 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
-def commands(page: Path, program: str) -> list[list[str]]:
-    """Every call of a program that a page shows, as its arguments."""
+def all_commands(page: Path) -> list[list[str]]:
+    """Every call of a program that a page shows."""
     lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
-    calls = [shlex.split(line, comments=True) for line in lines]
-    return [call[1:] for call in calls if call[0] == program]
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def commands(page: Path, program: str) -> list[list[str]]:
+    """Every call of one program that a page shows, as its arguments."""
+    return [call[1:] for call in all_commands(page) if call[0] == program]
 
 
 def checked(command: click.Command, arguments: list[str], exit_code: int = 0) -> str:
@@ -107,11 +111,10 @@ def test_python_runs(page: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
 def test_commands_for_files_run(page: Path, folder: Path) -> None:
-    for arguments in commands(page, "emu"):
-        if arguments[0] in OF_FILES:
+    for program, *arguments in all_commands(page):
+        if program == "emu" and arguments[0] in OF_FILES:
             checked(emu_command, arguments)
-    for arguments in commands(page, "emu-run"):
-        if "examples/two-real-hosts.yaml" not in arguments:
+        elif program == "emu-run" and "examples/two-real-hosts.yaml" not in arguments:
             assert (
                 "SENT" in checked(run_command, [*arguments, "--time", "virtual", *SOON])
                 or "--json" in arguments
@@ -170,6 +173,16 @@ def test_mistakes_are_reported_as_the_page_says(folder: Path) -> None:
     Path("broken.yaml").write_text(yaml.safe_dump(document))
     assert command.startswith("$ emu ")
     assert checked(emu_command, command.split()[2:], exit_code=2).splitlines() == lines
+
+
+def test_runs_part_as_the_page_says(folder: Path) -> None:
+    page = ROOT / "docs" / "determinism.md"
+    for arguments in commands(page, "emu-run"):
+        checked(run_command, [*arguments, "--name", NAME])
+    (block,) = blocks(page, "console")
+    command, *lines = block.splitlines()
+    assert command.startswith("$ emu ")
+    assert checked(emu_command, command.split()[2:], exit_code=1).splitlines() == lines
 
 
 PARTS: list[type[BaseModel]] = [
