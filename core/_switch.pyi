@@ -24,6 +24,8 @@ CAPTURE_RING: Final[int]
 DROP_REASONS: Final[tuple[str, ...]]
 LATE_ABOVE_NS: Final[int]
 LATE_ABOVE_PERCENT: Final[int]
+CAPTURE_REASONS: Final[tuple[str, ...]]
+"""What a captured frame was dropped for: by the reason in its CaptureHeader (layout.pxd), less one."""
 
 class PipeStatistics(TypedDict):
     """Exact at the moment of the call: sent + duplicate = delivered + every drop and loss + in_flight."""
@@ -110,6 +112,7 @@ class InterfaceStatistics(TypedDict):
     rx_bytes: int
     tx_packets: int
     tx_bytes: int
+    capture_lost_packets: int
 
 class EngineStatistics(TypedDict):
     """Counters of the engine as a whole."""

@@ -19,15 +19,16 @@ from .control cimport (
     do_start_flow, do_stop_flow, do_take_frames, do_take_replies, do_tell_arrivals,
 )
 from .face cimport (
-    drop_reasons, interface_counters, lateness_counters, node_memory, pipe_counters, route_row, take_drops, take_flow, take_frame_rows,
-    take_late_stretches, take_macs, take_neighbors, take_reply_rows, take_routes, worker_counters,
+    capture_reasons, drop_reasons, interface_counters, lateness_counters, node_memory, pipe_counters, route_row,
+    take_drops, take_flow, take_frame_rows, take_late_stretches, take_macs, take_neighbors, take_reply_rows,
+    take_routes, worker_counters,
 )
 from .ether cimport mac_load
 from .icmp cimport is_one_host
 from .lateness cimport LATE_NS, LATE_PERCENT, pipe_find_lateness
 from .layout cimport (
     FLOW_PING, FLOW_UDP, KIND_HOST, KIND_HUB, KIND_NIC, KIND_PORT, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
-    OBSERVE_PROOF, POSTED_DEVICE_GONE, POSTED_FLOW_DONE, POSTED_LINK_CHANGED, POSTED_NEIGHBOR_FAILED, ROUTE_CONNECTED,
+    OBSERVE_PROOF, PORT_LIMIT, POSTED_DEVICE_GONE, POSTED_FLOW_DONE, POSTED_LINK_CHANGED, POSTED_NEIGHBOR_FAILED, ROUTE_CONNECTED,
     ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Address, Command, Flow, Interface, Node, Pipe, Posted, Ring, Tables,
     Worker, sem_t,
 )
@@ -69,6 +70,7 @@ CAPTURE_RING = RING_OF_CAPTURES
 DROP_REASONS = drop_reasons()
 LATE_ABOVE_NS = LATE_NS
 LATE_ABOVE_PERCENT = LATE_PERCENT
+CAPTURE_REASONS = capture_reasons()
 
 cdef enum:
     RING_OF_EVENTS = 0
@@ -239,6 +241,8 @@ cdef class Switch:
             raise ValueError(f"MTU {mtu}: allowed are 68 to 65535 bytes (RFC 791)")
         if (node.kind == KIND_TAP or node.kind == KIND_NIC or node.kind == KIND_PORT) and node.port_count:
             raise ValueError("a TAP, NIC or PORT node has one interface")
+        if node.port_count == PORT_LIMIT:
+            raise ValueError(f"a node has at most {PORT_LIMIT} interfaces")
         if self.tables.interface_count == INTERFACE_LIMIT:
             raise ValueError(f"an engine holds at most {INTERFACE_LIMIT} interfaces")
         return interface_new(&self.tables, node, mac_load(mac), mtu).index

@@ -15,7 +15,7 @@ from .layout cimport (
 )
 from .packet cimport packet_slice
 from .platform cimport must_zero, prefetch
-from .schedule cimport count_drop, drop, read_header
+from .schedule cimport count_drop, input_drop, read_header
 
 cdef enum:
     MAC_TABLE_LIMIT = 1 << 16      # slots; half of them are used at most
@@ -93,7 +93,7 @@ cdef inline void bridge_flood(Worker *worker, Interface *interface, Packet *pack
                 interface_send(worker, last, view, time_ns)
         last = port
     if last is NULL:
-        drop(worker, node, packet, DROP_NO_LINK)
+        input_drop(worker, interface, packet, DROP_NO_LINK)
     else:
         interface_send(worker, last, packet, time_ns)
 
@@ -109,20 +109,20 @@ cdef inline void switch_frame(Worker *worker, Interface *interface, Packet *pack
     cdef uint64_t destination
     cdef MacEntry *entry
     if packet.total_length < ETHER_HEADER:
-        drop(worker, node, packet, DROP_ETHER_TRUNCATED)
+        input_drop(worker, interface, packet, DROP_ETHER_TRUNCATED)
         return
     packet = read_header(worker, node, packet, ETHER_HEADER)
     if packet is NULL:
         return
     if packet.data[6] & MAC_GROUP_BIT:
-        drop(worker, node, packet, DROP_ETHER_SOURCE_MULTICAST)
+        input_drop(worker, interface, packet, DROP_ETHER_SOURCE_MULTICAST)
         return
     destination = mac_load(packet.data)
     if mac_load(packet.data + 6):
         mac_learn(node, mac_load(packet.data + 6), interface.port, packet.time_ns)
     if destination & MAC_GROUP_BIT:
         if destination & 0xF0FFFFFFFFFFu == RESERVED_GROUP:
-            drop(worker, node, packet, DROP_ETHER_RESERVED_GROUP)
+            input_drop(worker, interface, packet, DROP_ETHER_RESERVED_GROUP)
         else:
             bridge_flood(worker, interface, packet)
         return
@@ -130,7 +130,7 @@ cdef inline void switch_frame(Worker *worker, Interface *interface, Packet *pack
     if entry is NULL or entry.mac == 0 or packet.time_ns - entry.seen_ns > mac_age_ns():
         bridge_flood(worker, interface, packet)
     elif entry.port == interface.port:
-        drop(worker, node, packet, DROP_BRIDGE_SAME_PORT)
+        input_drop(worker, interface, packet, DROP_BRIDGE_SAME_PORT)
     else:
         interface_send(worker, node.ports[entry.port], packet, packet.time_ns)
 

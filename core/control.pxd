@@ -16,7 +16,7 @@ from .layout cimport (
 )
 from .neighbor cimport arp_announce
 from .packet cimport list_release, packet_copy_bytes, packet_new
-from .pipe cimport pipe_find_ideal, pipe_serve_until, pipe_set_timing, pipe_set_up, pipe_shape_as
+from .pipe cimport pipe_find_way, pipe_serve_until, pipe_set_timing, pipe_set_up, pipe_shape_as
 from .platform cimport must_resize, store32, store64
 from .ring cimport ring_open
 from .route cimport route_find, route_lookup, route_remove, route_set
@@ -268,9 +268,7 @@ cdef inline void observe_captures(Pipe *pipe) noexcept nogil:
     pipe.observed &= ~OBSERVE_CAPTURE & 0xFF
     if pipe.sender.snap_bytes or pipe.receiver.snap_bytes:
         pipe.observed |= OBSERVE_CAPTURE
-        pipe.ideal = 0
-    elif pipe.head == pipe.tail:
-        pipe_find_ideal(pipe)
+    pipe_find_way(pipe)
 
 
 cdef inline void do_capture(Worker *worker, void *argument) noexcept nogil:

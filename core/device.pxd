@@ -16,7 +16,7 @@ from .layout cimport (
 from .packet cimport ROOM_LARGE, ROOM_MTU, packet_new, packet_release
 from .pipe cimport pipe_set_up
 from .platform cimport is_unlikely
-from .schedule cimport count_drop, drop, post
+from .schedule cimport count_drop, drop, input_drop, post
 from .segment cimport wire_segments
 from .vnet cimport Join, join_append, join_begin, join_finish, join_fits, vnet_build, vnet_parse
 
@@ -116,7 +116,7 @@ cdef inline void frame_left(Worker *worker, Packet *packet) noexcept nogil:
 
 cdef inline void frame_refused(Worker *worker, Node *node, Packet *packet) noexcept nogil:
     worker.device_write_drop_packets += wire_segments(packet)
-    drop(worker, node, packet, DROP_DEVICE_WRITE)
+    input_drop(worker, node.ports[0], packet, DROP_DEVICE_WRITE)
 
 
 cdef inline void device_lost(Worker *worker, Node *node, int64_t time_ns) noexcept nogil:

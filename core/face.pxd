@@ -33,6 +33,13 @@ cdef inline tuple drop_reasons():
     )
 
 
+cdef inline tuple capture_reasons():
+    """Names of what a captured frame was dropped for, by CaptureHeader.reason - 1."""
+    cdef tuple reasons = drop_reasons()
+    cdef tuple of_links = ("queue_full", "early_drop", "loss", "link_down", "link_loop")
+    return (*reasons, *["unknown"] * (DROP_REASON_COUNT - len(reasons)), *of_links)
+
+
 cdef inline tuple route_row(Route *route):
     cdef str kind = "unreachable"
     if route.kind == ROUTE_LOCAL:
@@ -248,6 +255,7 @@ cdef inline dict interface_counters(Interface *interface):
     return {
         "rx_packets": interface.rx_packets, "rx_bytes": interface.rx_bytes,
         "tx_packets": interface.tx_packets, "tx_bytes": interface.tx_bytes,
+        "capture_lost_packets": interface.capture_lost_packets,
     }
 
 

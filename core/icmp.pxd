@@ -12,7 +12,9 @@ from .ip4_output cimport (
     IP_HEADER, IP_OFFSET_MASK, IP_PROTOCOL_ICMP, ip4_output, ip4_source, ip4_write_checksum, ip4_write_header,
 )
 from .layout cimport CHECKSUM_PARTIAL, DROP_ICMP_RATE_LIMITED, DROP_POOL_EMPTY, Node, Packet, Worker
-from .packet cimport packet_checksum, packet_copy_bytes, packet_new, packet_own_header, packet_release, packet_slice
+from .packet cimport (
+    packet_checksum, packet_copy_bytes, packet_id_new, packet_new, packet_own_header, packet_release, packet_slice,
+)
 from .platform cimport get16, get32, put16, put32
 from .schedule cimport count_drop, own_header
 from .segment cimport checksum_offset, finished_checksum
@@ -68,7 +70,7 @@ cdef inline bint icmp_may_answer(Packet *packet) noexcept nogil:
     cdef uint8_t *ip = packet.data + ETHER_HEADER
     cdef uint32_t header_length = (ip[0] & 15) * 4
     cdef uint8_t icmp_type
-    if packet.input_interface and packet.data[0] & MAC_GROUP_BIT:
+    if packet.input_port and packet.data[0] & MAC_GROUP_BIT:
         return False
     if not is_one_host(get32(ip + 12)) or not is_one_host(get32(ip + 16)) or get16(ip + 6) & IP_OFFSET_MASK:
         return False
@@ -148,5 +150,6 @@ cdef inline void icmp_echo_reply(Worker *worker, Node *node, Packet *packet, uin
     node.ip_identification += 1
     put16(ip + 6, 0)
     ip4_write_checksum(ip, header_length)
-    packet.input_interface = 0
+    packet.input_port = 0
+    packet.packet_id = packet_id_new(&worker.pool)
     ip4_output(worker, node, packet, packet.time_ns)

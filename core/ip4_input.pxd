@@ -292,9 +292,8 @@ cdef inline void ip4_input(Worker *worker, Interface *interface, Packet *packet)
         packet.checksum_state |= CHECKSUM_IP_VALID
     if packet.total_length > ETHER_HEADER + total_length:  # the link's padding
         packet_trim(&worker.pool, packet, ETHER_HEADER + total_length)
-    packet.network_offset = ETHER_HEADER
+    packet.network_offset = <uint8_t>ETHER_HEADER
     packet.transport_offset = <uint16_t>(ETHER_HEADER + header_length)
-    packet.input_interface = interface.index + 1
     if is_unlikely(packet.segment_size) and not passes_whole(node, interface, packet, header_length, link_broadcast):
         ether_input_segments(worker, interface, packet)
         return
@@ -336,6 +335,7 @@ cdef inline void ether_input(Worker *worker, Interface *interface, Packet *packe
     cdef Node *node = interface.node
     cdef uint64_t destination
     cdef uint32_t ether_type
+    packet.input_port = <uint16_t>(interface.port + 1)
     if packet.total_length < ETHER_HEADER:
         drop(worker, node, packet, DROP_ETHER_TRUNCATED)
         return

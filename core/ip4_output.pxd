@@ -137,7 +137,7 @@ cdef inline void ip4_fragment(Worker *worker, Node *node, Neighbor *neighbor, Pa
         fragment.total_length = fragment.length + here
         fragment.next = body
         fragment.time_ns = time_ns
-        fragment.input_interface = packet.input_interface
+        fragment.input_port = packet.input_port
         fragment.checksum_state = CHECKSUM_IP_VALID
         neighbor_send(worker, node, neighbor, fragment, time_ns)
         done += here
@@ -162,7 +162,7 @@ cdef inline void ip4_output(Worker *worker, Node *node, Packet *packet, int64_t 
     if route is NULL:
         drop(worker, node, packet, DROP_IP_NO_ROUTE)
     elif route.kind == ROUTE_LOCAL:
-        packet.input_interface = 0
+        packet.input_port = 0
         list_append(&worker.loopback, packet)
     elif route.kind == ROUTE_UNREACHABLE:
         drop(worker, node, packet, DROP_IP_ROUTE_UNREACHABLE)

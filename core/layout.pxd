@@ -26,6 +26,7 @@ cdef enum:
     VECTOR_SIZE = 256              # packets that go through a stage together, at most
     CROSSING_LIMIT = 4096          # undelayed links that a packet may cross at one instant: more is a loop
     DROP_REASON_COUNT = 48
+    PORT_LIMIT = 65534             # interfaces of a node
     PROOF_KEYS = 35                # of the run's hash: see proof.pxd
     READING_BATCH = 64             # frames that one call may bring from a device
     LATENESS_BUCKETS = 144         # four for each factor of two, up to 137 s
@@ -84,6 +85,18 @@ cdef enum DropReason:
     DROP_DEVICE_WRITE
     DROP_VNET_HEADER
 
+cdef enum LinkDrop:
+    LINK_QUEUE_FULL = 1 + DROP_REASON_COUNT
+    LINK_EARLY_DROP                # by a discipline, with room left
+    LINK_LOSS
+    LINK_DOWN
+    LINK_LOOP
+
+cdef enum PipeWay:                 # what pipe_send() has to do
+    WAY_SHAPED = 0
+    WAY_IDEAL = 1                  # up, not captured, neither bandwidth, delay, loss nor shaper: nothing to compute
+    WAY_SPECIAL = 2                # down, or captured
+
 cdef enum RouteKind:
     ROUTE_LOCAL = 1
     ROUTE_CONNECTED = 2
@@ -136,7 +149,7 @@ cdef struct Pipe:
     uint32_t capacity              # a power of two, or 0
     uint32_t head
     uint32_t tail
-    uint8_t ideal                  # neither bandwidth, delay nor loss, and up: nothing to compute
+    uint8_t way                    # of enum PipeWay
     uint8_t up
     uint8_t active                 # the head stands in the receiving node's events
     uint8_t observed               # of enum Observation: who looks at what arrives
@@ -214,9 +227,11 @@ cdef struct EventHeader:
 cdef struct CaptureHeader:
     int64_t time_ns
     uint32_t interface_index
+    uint32_t packet_id
     uint32_t wire_bytes
-    uint8_t direction
-    uint8_t unused[7]
+    uint8_t direction              # of enum CaptureDirection
+    uint8_t reason                 # 0: not dropped; DropReason + 1, or LinkDrop
+    uint8_t unused[2]
 
 cdef struct Address:
     uint32_t address
@@ -233,6 +248,7 @@ cdef struct Interface:
     uint32_t address_count
     Address *addresses
     uint32_t snap_bytes            # of each packet for the capture; 0: not captured
+    uint32_t capture_lost_packets
     uint64_t rx_packets
     uint64_t rx_bytes
     uint64_t tx_packets
@@ -447,6 +463,8 @@ cdef struct Worker:
     Ring event_ring
     Ring capture_ring
     uint64_t captured_bytes
+    uint32_t handed_id             # of the packet that is handed to a captured link, at this moment
+    uint64_t handed_place          # of the reason in its record; 0: it has none
     uint64_t ring_bytes            # capacity that a ring is opened with
     uint8_t drain_due              # a ring of a virtual run is half full: stop, for Python to read it
     int event_fd                   # readable when something was posted

@@ -216,6 +216,7 @@ cdef inline void neighbor_send(Worker *worker, Node *node, Neighbor *neighbor, P
         if neighbor.queue is NULL:
             neighbor.queue = <Packet **>must_resize(NULL, NEIGHBOR_QUEUE * sizeof(void *))
         if neighbor.queued == NEIGHBOR_QUEUE:  # RFC 1122, 2.3.2.2: the latest one is worth keeping
+            neighbor.queue[0].time_ns = time_ns
             drop(worker, node, neighbor.queue[0], DROP_NEIGHBOR_QUEUE_FULL)
             memmove(neighbor.queue, neighbor.queue + 1, (NEIGHBOR_QUEUE - 1) * sizeof(void *))
             neighbor.queued -= 1

@@ -116,7 +116,6 @@ cdef inline bint pool_grow(Pool *pool, uint32_t size_class) noexcept nogil:
     for i in range(packets):
         packet = <Packet *>(slab.memory + <uint64_t>(packets - 1 - i) * stride)
         packet.slab = index
-        packet.size_class = <uint8_t>size_class
         packet.next = slab.free
         slab.free = packet
     pool.bytes += bytes
@@ -184,6 +183,11 @@ cdef inline void pool_return(Pool *pool, Packet *packet) noexcept nogil:
             slab_give_back(pool, pool.empty[size_class] - 1)
 
 
+cdef inline uint32_t packet_id_new(Pool *pool) noexcept nogil:
+    pool.packet_ids += 1
+    return pool.packet_ids
+
+
 cdef inline Packet *packet_new(Pool *pool, uint32_t room) noexcept nogil:
     """An empty packet with 128 bytes of headroom and `room` bytes behind it, held once; NULL at the limit.
 
@@ -204,7 +208,8 @@ cdef inline Packet *packet_new(Pool *pool, uint32_t room) noexcept nogil:
     packet.length = 0
     packet.total_length = 0
     packet.references = 1
-    packet.input_interface = 0
+    packet.packet_id = packet_id_new(pool)
+    packet.input_port = 0
     packet.network_offset = 0
     packet.transport_offset = 0
     packet.segment_size = 0
@@ -245,7 +250,8 @@ cdef inline void packet_release(Pool *pool, Packet *packet) noexcept nogil:
 cdef inline void metadata_copy(Packet *target, Packet *source) noexcept nogil:
     """What is known of a packet beside its bytes and their lengths."""
     target.time_ns = source.time_ns
-    target.input_interface = source.input_interface
+    target.packet_id = source.packet_id
+    target.input_port = source.input_port
     target.segment_size = source.segment_size
     target.header_length = source.header_length
     target.checksum_state = source.checksum_state

@@ -23,15 +23,15 @@ cdef struct Packet:
     uint32_t length                # bytes in this segment
     uint32_t total_length          # bytes in the chain (first segment only)
     uint32_t references
-    uint32_t input_interface       # index + 1; 0: sent by the node itself
+    uint32_t packet_id             # the same for all that is this packet on any wire; segment k of a super-frame has id + k
     uint32_t slab
-    uint16_t network_offset
+    uint16_t input_port            # by which it has come to the stack that handles it, + 1; 0: sent by that
     uint16_t transport_offset
     uint16_t segment_size          # bytes of payload per wire segment of a super-frame; 0: a plain frame
     uint16_t crossings             # undelayed links crossed at time_ns: the round of the instant
-    uint8_t checksum_state         # of enum ChecksumState
-    uint8_t size_class
     uint16_t header_length         # of a super-frame: what each of its segments repeats
+    uint8_t network_offset
+    uint8_t checksum_state         # of enum ChecksumState
 
 cdef struct PacketList:
     Packet **packets
@@ -62,3 +62,4 @@ cdef struct Pool:
     uint64_t in_use
     uint64_t failed
     uint64_t copied_bytes
+    uint32_t packet_ids            # given so far

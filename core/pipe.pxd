@@ -14,9 +14,11 @@
 from libc.stdint cimport UINT64_MAX, int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
+from .capture cimport capture_begin, capture_end, capture_link_drop
 from .heap cimport heap_push
 from .layout cimport (
-    CROSSING_LIMIT, DROP_POOL_EMPTY, OBSERVE_CAPTURE, Event, Node, Packet, Pipe, PipeEntry, Shaper, Waiting, Worker,
+    CROSSING_LIMIT, DROP_POOL_EMPTY, LINK_DOWN, LINK_LOOP, LINK_LOSS, LINK_QUEUE_FULL, OBSERVE_CAPTURE, WAY_IDEAL,
+    WAY_SHAPED, WAY_SPECIAL, Event, Node, Packet, Pipe, PipeEntry, Shaper, Waiting, Worker,
 )
 from .line cimport pipe_append, pipe_first, pipe_grow
 from .packet cimport packet_release
@@ -44,25 +46,28 @@ cdef inline void pipe_serve_until(Pipe *pipe, int64_t time_ns) noexcept nogil:
         pipe.service += 1
 
 
-cdef inline void pipe_find_ideal(Pipe *pipe) noexcept nogil:
-    pipe.ideal = (
-        pipe.up and pipe.bandwidth_bps == 0 and pipe.delay_ns == 0 and pipe.loss_threshold == 0 and pipe.shaper is NULL
-        and not pipe.observed & OBSERVE_CAPTURE
-    )
+cdef inline bint pipe_is_ideal(Pipe *pipe) noexcept nogil:
+    return pipe.bandwidth_bps == 0 and pipe.delay_ns == 0 and pipe.loss_threshold == 0 and pipe.shaper is NULL
+
+
+cdef inline void pipe_find_way(Pipe *pipe) noexcept nogil:
+    """After a change, choose how pipe_send() goes about the pipe."""
+    if not pipe.up or pipe.observed & OBSERVE_CAPTURE:
+        pipe.way = WAY_SPECIAL
+    elif pipe_is_ideal(pipe) and pipe.head == pipe.tail:
+        pipe.way = WAY_IDEAL
+    else:  # an ideal pipe, too, as long as what comes next could overtake what is under way
+        pipe.way = WAY_SHAPED
 
 
 cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t time_ns) noexcept nogil:
-    """Send a packet over a pipe that has something to compute."""
+    """Send a packet over a pipe that is up and has something to compute."""
     cdef uint32_t length = packet.total_length
     cdef bint waits = False
     cdef Waiting *place
     cdef int64_t start_ns
     cdef int64_t arrival_ns = time_ns
     cdef uint64_t start_remainder = 0
-    if is_unlikely(not pipe.up):
-        pipe.down_drop_packets += wire_segments(packet)
-        packet_release(&worker.pool, packet)
-        return
     if is_unlikely(pipe.shaper is not NULL):
         shaper_send(worker, pipe, packet, time_ns)
         return
@@ -78,6 +83,7 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
                 or pipe.queue_bytes + length > pipe.queue_limit_bytes
             ):
                 pipe.queue_drop_packets += 1
+                capture_link_drop(worker, pipe, packet, LINK_QUEUE_FULL, time_ns)
                 packet_release(&worker.pool, packet)
                 return
         pipe.departure_ns = start_ns
@@ -85,12 +91,13 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
         transmit(pipe, &pipe.departure_ns, &pipe.departure_remainder, length)
         arrival_ns = pipe.departure_ns
     elif pipe.delay_ns == 0 and time_ns > pipe.last_arrival_ns:
-        pipe_find_ideal(pipe)
+        pipe_find_way(pipe)
     arrival_ns += pipe.delay_ns
     if arrival_ns < pipe.last_arrival_ns:
         arrival_ns = pipe.last_arrival_ns
     if random_happens(&pipe.random_state, pipe.loss_threshold):
         pipe.loss_packets += 1
+        capture_link_drop(worker, pipe, packet, LINK_LOSS, time_ns)
         packet_release(&worker.pool, packet)
         if not waits:
             return
@@ -99,6 +106,7 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
         packet.crossings = 0
     elif is_unlikely(worker.round >= CROSSING_LIMIT):
         pipe.loop_drop_packets += wire_segments(packet)
+        capture_link_drop(worker, pipe, packet, LINK_LOOP, time_ns)
         packet_release(&worker.pool, packet)
         return
     else:
@@ -129,40 +137,49 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
         pipe_append(worker, pipe, packet, arrival_ns)
 
 
-cdef inline void pipe_send_segments(Worker *worker, Pipe *pipe, Packet *packet, int64_t time_ns) noexcept nogil:
-    """Send the wire segments of a super-frame, each with its own time on the wire and its own fate."""
-    cdef uint32_t segments = wire_segments(packet)
-    cdef uint32_t i
+cdef inline void pipe_send_special(Worker *worker, Pipe *pipe, Packet *packet, int64_t time_ns) noexcept nogil:
+    """Send over a special pipe, or the wire segments of a super-frame, each with its own time on the wire and its own fate."""
+    cdef uint32_t segments, i
     cdef Packet *segment
-    for i in range(segments):
-        segment = packet_segment(&worker.pool, packet, i, segments)
-        if segment is NULL:  # never sent after all: the interface has counted it already
-            count_drop(pipe.sender.node, DROP_POOL_EMPTY)
-            pipe.sender.tx_packets -= 1
-            pipe.sender.tx_bytes -= segment_bytes(packet, i)
-        else:
-            pipe_shape(worker, pipe, segment, time_ns)
-    packet_release(&worker.pool, packet)
+    if packet.segment_size:
+        segments = wire_segments(packet)
+        for i in range(segments):
+            segment = packet_segment(&worker.pool, packet, i, segments)
+            if segment is NULL:  # never sent after all: the interface has counted it already
+                count_drop(pipe.sender.node, DROP_POOL_EMPTY)
+                pipe.sender.tx_packets -= 1
+                pipe.sender.tx_bytes -= segment_bytes(packet, i)
+            else:
+                pipe_send_special(worker, pipe, segment, time_ns)
+        packet_release(&worker.pool, packet)
+        return
+    capture_begin(worker, pipe, packet, time_ns)
+    if pipe.up:
+        pipe_shape(worker, pipe, packet, time_ns)
+    else:
+        pipe.down_drop_packets += 1
+        capture_link_drop(worker, pipe, packet, LINK_DOWN, time_ns)
+        packet_release(&worker.pool, packet)
+    capture_end(worker)
 
 
 cdef inline void pipe_send(Worker *worker, Pipe *pipe, Packet *packet, int64_t time_ns) noexcept nogil:
     """Hand a packet to the link at its logical time; the caller's claim goes with it."""
-    if is_likely(pipe.ideal):
+    if is_likely(pipe.way == WAY_IDEAL):
         if is_unlikely(worker.round >= CROSSING_LIMIT):
-            pipe.loop_drop_packets += wire_segments(packet)
-            packet_release(&worker.pool, packet)
+            pipe_send_special(worker, pipe, packet, time_ns)
             return
         packet.crossings = <unsigned short>(worker.round + 1)
         pipe_append(worker, pipe, packet, time_ns)
     elif is_likely(
-        packet.segment_size == 0 or (
-            pipe.bandwidth_bps == 0 and pipe.loss_threshold == 0 and pipe.shaper is NULL
-            and not pipe.observed & OBSERVE_CAPTURE
+        pipe.way == WAY_SHAPED and (
+            packet.segment_size == 0
+            or (pipe.bandwidth_bps == 0 and pipe.loss_threshold == 0 and pipe.shaper is NULL)
         )
     ):
         pipe_shape(worker, pipe, packet, time_ns)
     else:
-        pipe_send_segments(worker, pipe, packet, time_ns)
+        pipe_send_special(worker, pipe, packet, time_ns)
 
 
 cdef inline int64_t pipe_quickest_ns(Pipe *pipe) noexcept nogil:
@@ -290,9 +307,7 @@ cdef inline void pipe_set_timing(
     if bandwidth_bps == 0:
         pipe.service = pipe.tail
         pipe.queue_bytes = 0
-    pipe_find_ideal(pipe)
-    if pipe.head != pipe.tail:
-        pipe.ideal = 0  # what comes next must not overtake what is under way: pipe_shape() sees to that
+    pipe_find_way(pipe)
     node_find_lookahead(pipe.receiver.node)
     node_find_events(worker, pipe.receiver.node)
 
@@ -342,6 +357,7 @@ cdef inline void pipe_shape_as(
             pipe.service = pipe.tail
         pipe_begin_shaping(worker, pipe)
     shaper_serve(worker, pipe, now_ns, True)
+    pipe.shaper.now_ns = now_ns
     filled = wanted.burst_bytes != 0 and pipe.shaper.burst_bytes == 0
     shaper_set(worker, pipe, wanted)
     if bandwidth_bps != pipe.bandwidth_bps:
@@ -353,7 +369,7 @@ cdef inline void pipe_shape_as(
     if filled and not transmitter_is_busy(pipe, now_ns):
         pipe.departure_ns = now_ns - <int64_t>BURST_LONGEST_NS
         pipe.departure_remainder = 0
-    pipe_find_ideal(pipe)
+    pipe_find_way(pipe)
     shaper_arm(worker, pipe)
     node_find_lookahead(pipe.receiver.node)
 
@@ -367,10 +383,12 @@ cdef inline void pipe_set_up(Worker *worker, Pipe *pipe, bint up, int64_t now_ns
         packet = pipe_first(pipe)
         while packet is not NULL:
             pipe.down_drop_packets += wire_segments(packet)
+            capture_link_drop(worker, pipe, packet, LINK_DOWN, now_ns)
             packet_release(&worker.pool, packet)
             pipe.head += 1
             packet = pipe_first(pipe)
         if pipe.shaper is not NULL:
+            pipe.shaper.now_ns = now_ns
             pipe.down_drop_packets += shaper_discard(worker, pipe)
         pipe.service = pipe.tail
         pipe.queue_bytes = 0
@@ -380,4 +398,4 @@ cdef inline void pipe_set_up(Worker *worker, Pipe *pipe, bint up, int64_t now_ns
         pipe.last_arrival_ns = now_ns
         node_find_events(worker, pipe.receiver.node)
     pipe.up = up
-    pipe_find_ideal(pipe)
+    pipe_find_way(pipe)

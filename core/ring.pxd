@@ -52,18 +52,20 @@ cdef inline bint ring_grow(Ring *ring, uint64_t room) noexcept nogil:
     """Enlarge a ring that has no other reader than this thread, so that it has room for that many more bytes."""
     cdef uint64_t used = ring.writing - ring.head
     cdef uint64_t capacity = ring.capacity
+    cdef uint64_t place, here
     cdef uint8_t *memory
     while capacity - used < room:
         capacity *= 2
     memory = <uint8_t *>reserve_table(capacity)
     if memory is NULL:
         return False
-    ring_copy(ring, ring.head, memory, used)
+    place = ring.head & (capacity - 1)
+    here = capacity - place if capacity - place < used else used
+    ring_copy(ring, ring.head, memory + place, here)
+    ring_copy(ring, ring.head + here, memory, used - here)
     release_table(ring.memory, ring.capacity)
     ring.memory = memory
     ring.capacity = capacity
-    ring.head = 0
-    ring.tail = ring.writing = used
     return True
 
 
@@ -94,11 +96,21 @@ cdef inline void ring_write(Ring *ring, const void *part, uint32_t length) noexc
     ring.writing += length
 
 
-cdef inline void ring_publish(Worker *worker, Ring *ring) noexcept nogil:
-    """End a record, all of whose payload has been written, and let the reader see it."""
+cdef inline void ring_patch(Ring *ring, uint64_t place, uint8_t byte) noexcept nogil:
+    """Change a byte of what has not been published."""
+    ring.memory[place & (ring.capacity - 1)] = byte
+
+
+cdef inline void ring_end(Ring *ring) noexcept nogil:
+    """End a record, all of whose payload has been written."""
     while ring.writing & 7:
         ring.memory[ring.writing & (ring.capacity - 1)] = 0
         ring.writing += 1
+
+
+cdef inline void ring_publish(Worker *worker, Ring *ring) noexcept nogil:
+    """End the record that was begun, and let the reader see all that have been ended."""
+    ring_end(ring)
     atomic_store64(&ring.tail, ring.writing)
     if ring.grows and ring.writing - ring.head > ring.capacity >> 1:
         worker.drain_due = 1

@@ -5,11 +5,12 @@
 # an instant is handled in round r + 1 of that instant. Nodes of one round cannot see each other, so the order
 # among them does not matter, and any number of workers gives the same run.
 
-from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
+from .capture cimport capture_drop
 from .heap cimport heap_push
-from .layout cimport DROP_POOL_EMPTY, DROP_REASON_COUNT, Event, Heap, Node, Packet, Posted, Worker
+from .layout cimport DROP_POOL_EMPTY, DROP_REASON_COUNT, Event, Heap, Interface, Node, Packet, Posted, Worker
 from .packet cimport packet_contiguous, packet_own_header, packet_release
 from .platform cimport atomic_load32, atomic_store32, is_unlikely, must_resize, must_zero
 from .segment cimport wire_segments
@@ -98,7 +99,15 @@ cdef inline void drop(Worker *worker, Node *node, Packet *packet, uint32_t reaso
     if is_unlikely(node.drops is NULL):
         node.drops = <uint64_t *>must_zero(DROP_REASON_COUNT * sizeof(uint64_t))
     node.drops[reason] += wire_segments(packet)
+    if is_unlikely(worker.capture_ring.memory is not NULL):
+        capture_drop(worker, node, packet, reason)
     packet_release(&worker.pool, packet)
+
+
+cdef inline void input_drop(Worker *worker, Interface *interface, Packet *packet, uint32_t reason) noexcept nogil:
+    """Drop what has come by an interface, where its input_port has not been set."""
+    packet.input_port = <uint16_t>(interface.port + 1)
+    drop(worker, interface.node, packet, reason)
 
 
 cdef inline void count_drop(Node *node, uint32_t reason) noexcept nogil:

@@ -102,7 +102,8 @@ cdef inline Packet *packet_segment(Pool *pool, Packet *packet, uint32_t number, 
     segment.length = packet.header_length
     segment.total_length = packet.header_length + length
     segment.time_ns = packet.time_ns
-    segment.input_interface = packet.input_interface
+    segment.packet_id = packet.packet_id + number
+    segment.input_port = packet.input_port
     segment.network_offset = packet.network_offset
     segment.transport_offset = packet.transport_offset
     segment.checksum_state = packet.checksum_state

@@ -12,6 +12,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
+from .capture cimport capture_link_drop
 from .impairments.bit_error cimport bit_error_happens
 from .impairments.corrupt cimport packet_corrupt
 from .impairments.jitter cimport jitter_delay
@@ -19,7 +20,8 @@ from .impairments.loss cimport loss_happens
 from .impairments.reorder cimport reorder_happens
 from .impairments.slots cimport slots_release
 from .layout cimport (
-    CROSSING_LIMIT, DROP_POOL_EMPTY, Choice, Distribution, FlowQueue, Loss, Packet, Pipe, RateTrace, Shaper, Slots, Worker,
+    CROSSING_LIMIT, DROP_POOL_EMPTY, LINK_DOWN, LINK_LOOP, LINK_LOSS, Choice, Distribution, FlowQueue, Loss, Packet,
+    Pipe, RateTrace, Shaper, Slots, Worker,
 )
 from .line cimport pipe_insert
 from .packet cimport packet_release, packet_slice
@@ -63,6 +65,7 @@ cdef inline void line_put(Worker *worker, Pipe *pipe, Packet *packet, int64_t no
     if arrival_ns == now_ns:
         if is_unlikely(worker.round >= CROSSING_LIMIT):
             pipe.loop_drop_packets += 1
+            capture_link_drop(worker, pipe, packet, LINK_LOOP, now_ns)
             packet_release(&worker.pool, packet)
             return
         packet.crossings = <unsigned short>(worker.round + 1)
@@ -79,6 +82,7 @@ cdef inline void wire_carry(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
     if loss_happens(&shaper.loss):
         if not shaper.loss.marks or not packet_can_be_marked(packet):
             pipe.loss_packets += 1
+            capture_link_drop(worker, pipe, packet, LINK_LOSS, now_ns)
             packet_release(&worker.pool, packet)
             return
         packet = packet_mark(worker, pipe, packet)
@@ -86,6 +90,7 @@ cdef inline void wire_carry(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
             return
     if bit_error_happens(&shaper.bit_errors, <uint32_t>frame_wire_bytes(pipe, packet.total_length)):
         pipe.loss_packets += 1
+        capture_link_drop(worker, pipe, packet, LINK_LOSS, now_ns)
         packet_release(&worker.pool, packet)
         return
     if choice_happens(&shaper.corrupt):
@@ -118,6 +123,7 @@ cdef inline void shaper_serve(Worker *worker, Pipe *pipe, int64_t time_ns, bint 
             remainder = pipe.departure_remainder
         if start_ns > time_ns or (start_ns == time_ns and (remainder or not inclusive)):
             break
+        shaper.now_ns = start_ns
         packet = discipline_dequeue(worker, pipe, start_ns)
         if packet is NULL:
             break
@@ -146,7 +152,7 @@ cdef inline void shaper_send(Worker *worker, Pipe *pipe, Packet *packet, int64_t
     if shaper.packets == 0:
         shaper.ready_ns = time_ns
     waits = shaper.packets != 0 or transmitter_is_busy(pipe, time_ns)
-    packet.time_ns = time_ns
+    packet.time_ns = shaper.now_ns = time_ns
     discipline_enqueue(worker, pipe, packet, waits)
     if not waits:
         shaper_serve(worker, pipe, time_ns, True)
@@ -285,9 +291,12 @@ cdef inline uint32_t shaper_discard(Worker *worker, Pipe *pipe) noexcept nogil:
     cdef Shaper *shaper = pipe.shaper
     cdef uint32_t count = shaper.packets
     cdef uint32_t i
+    cdef Packet *packet
     for i in range(shaper.queue_count):
         while shaper.queues[i].first:
-            packet_release(&worker.pool, queue_pop(shaper, &shaper.queues[i]))
+            packet = queue_pop(shaper, &shaper.queues[i])
+            capture_link_drop(worker, pipe, packet, LINK_DOWN, shaper.now_ns)
+            packet_release(&worker.pool, packet)
     discipline_begin(shaper)
     return count
 

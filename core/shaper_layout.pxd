@@ -148,6 +148,7 @@ cdef struct Shaper:
     ActiveList active[2]           # queues with packets, where the discipline takes turns
     int64_t ready_ns               # since when there is something to send
     int64_t timer_ns               # the outstanding timer; NEVER: none
+    int64_t now_ns                 # at which the discipline takes a packet, or gives one
     uint64_t random_state          # the discipline's own
     uint64_t flow_seed
     # the transmitter

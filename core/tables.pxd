@@ -10,7 +10,7 @@ from .lateness cimport lateness_free
 from .layout cimport PROOF_KEYS, READING_BATCH, Flow, Interface, Neighbor, Node, Pipe, Posted, Proof, Tables, Worker
 from .line cimport pipe_first
 from .packet cimport list_release, packet_release, pool_close
-from .pipe cimport node_find_lookahead, pipe_find_ideal
+from .pipe cimport node_find_lookahead, pipe_find_way
 from .platform cimport must_resize, must_zero, release_table, reserve_table
 from .random cimport random_next
 from .ring cimport ring_close
@@ -96,7 +96,7 @@ cdef inline void pipe_init(Pipe *pipe, uint32_t index, Interface *sender, Interf
     pipe.random_state = seed
     pipe.queue_limit_packets = pipe.queue_limit_bytes = UINT64_MAX
     pipe.cached_length = 0xFFFFFFFFu
-    pipe_find_ideal(pipe)
+    pipe_find_way(pipe)
     sender.output = pipe
     receiver.input = pipe
 

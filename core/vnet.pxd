@@ -10,7 +10,10 @@ from libc.string cimport memcmp, memset
 from .layout cimport CHECKSUM_IP_VALID, CHECKSUM_PARTIAL, CHECKSUM_TCP_PARTIAL, CHECKSUM_UDP_PARTIAL, Packet, Pool
 from .packet cimport checksum_add, packet_checksum, packet_own_header, segment_release
 from .platform cimport get16, get32, load16, put16, store16
-from .segment cimport IP4_HEADER, IP6_HEADER, TCP_CHECKSUM, TCP_FIN, TCP_FLAGS, TCP_PSH, UDP_CHECKSUM, write_lengths
+from .segment cimport (
+    IP4_HEADER, IP6_HEADER, TCP_CHECKSUM, TCP_FIN, TCP_FLAGS, TCP_PSH, UDP_CHECKSUM, wire_segments,
+    write_lengths,
+)
 
 cdef enum:
     VNET_HEADER = 12
@@ -97,7 +100,7 @@ cdef inline bint vnet_parse(Pool *pool, Packet *packet, const uint8_t *header) n
             total = 0xFFFF
         put16(transport + place, <uint16_t>total)  # what is not carried partial is finished here
         return True
-    packet.network_offset = <uint16_t>network
+    packet.network_offset = <uint8_t>network
     packet.transport_offset = <uint16_t>start
     if gso == VNET_NONE:
         return True
@@ -112,6 +115,7 @@ cdef inline bint vnet_parse(Pool *pool, Packet *packet, const uint8_t *header) n
     if packet.total_length - header_length > segment_size:
         packet.segment_size = <uint16_t>segment_size
         packet.header_length = <uint16_t>header_length
+        pool.packet_ids += wire_segments(packet) - 1
     return True
 
 

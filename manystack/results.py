@@ -127,13 +127,14 @@ class MacEntry:
 
 @dataclass(frozen=True, slots=True)
 class InterfaceCounters:
-    """What one interface took from its link (rx) and gave to it (tx)."""
+    """What one interface took from its link (rx) and gave to it (tx), and what captures had no room for."""
 
     name: str
     rx_packets: int
     rx_bytes: int
     tx_packets: int
     tx_bytes: int
+    capture_lost_packets: int
 
 
 @dataclass(frozen=True, slots=True)

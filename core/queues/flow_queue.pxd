@@ -5,7 +5,10 @@
 
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 
-from ..layout cimport ActiveList, FlowQueue, Packet, Pipe, QueuedPacket, Shaper, Worker
+from ..capture cimport capture_link_drop
+from ..layout cimport (
+    LINK_EARLY_DROP, LINK_QUEUE_FULL, ActiveList, FlowQueue, Packet, Pipe, QueuedPacket, Shaper, Worker,
+)
 from ..packet cimport packet_release
 from ..platform cimport must_resize
 
@@ -87,12 +90,14 @@ cdef inline bint queue_is_full(Pipe *pipe, uint32_t length) noexcept nogil:
 cdef inline void queue_drop(Worker *worker, Pipe *pipe, Packet *packet) noexcept nogil:
     """Drop a packet for which there is no room."""
     pipe.queue_drop_packets += 1
+    capture_link_drop(worker, pipe, packet, LINK_QUEUE_FULL, pipe.shaper.now_ns)
     packet_release(&worker.pool, packet)
 
 
 cdef inline void queue_drop_early(Worker *worker, Pipe *pipe, Packet *packet) noexcept nogil:
     """Drop a packet by the discipline's judgement, with room left."""
     pipe.shaper.early_drop_packets += 1
+    capture_link_drop(worker, pipe, packet, LINK_EARLY_DROP, pipe.shaper.now_ns)
     packet_release(&worker.pool, packet)
 
 

@@ -2,36 +2,16 @@
 
 import os
 import select
-import struct
 import threading
-from collections.abc import Iterator
 
 import pytest
+from records import SNAP, frames
 from timeline import SECOND, mac, numbered
 
 from manystack.core import Switch
 from manystack.core import _switch as core
 
 pytestmark = pytest.mark.engine
-
-CAPTURE_HEADER = 24
-SNAP = 65536
-
-
-def payloads(records: bytes) -> Iterator[bytes]:
-    place = 0
-    while place < len(records):
-        length, kind = struct.unpack_from("<II", records, place)
-        assert kind == 1
-        yield records[place + 8 : place + 8 + length]
-        padded = place + 8 + (length + 7) // 8 * 8
-        assert records[place + 8 + length : padded] == bytes(padded - place - 8 - length)
-        place = padded
-    assert place == len(records)
-
-
-def frames(records: bytes) -> list[bytes]:
-    return [payload[CAPTURE_HEADER:] for payload in payloads(records)]
 
 
 class Wire:
