@@ -26,7 +26,7 @@ from .layout cimport (
 from .line cimport pipe_insert
 from .packet cimport packet_release, packet_slice
 from .platform cimport is_unlikely, must_resize, must_zero
-from .queues.discipline cimport discipline_begin, discipline_dequeue, discipline_enqueue
+from .queues.discipline cimport discipline_begin, discipline_dequeue, discipline_end, discipline_enqueue
 from .queues.ecn cimport packet_can_be_marked, packet_mark
 from .queues.flow_queue cimport queue_head, queue_pop
 from .random cimport choice_happens, random_stream
@@ -304,7 +304,7 @@ cdef inline uint32_t shaper_discard(Worker *worker, Pipe *pipe) noexcept nogil:
 cdef inline void shaper_free(Worker *worker, Pipe *pipe) noexcept nogil:
     cdef Shaper *shaper = pipe.shaper
     shaper_discard(worker, pipe)
-    free(shaper.queues)
+    discipline_end(shaper)
     free(shaper.places)
     free(shaper.trace.times_ns)
     free(shaper.trace.rates_bps)

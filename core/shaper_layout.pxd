@@ -125,14 +125,37 @@ cdef struct FlowQueue:
     int64_t deficit_bytes
     uint8_t list                   # which list it stands in; 0: none
     uint8_t dropping               # CoDel
+    uint16_t weight                # drr, wfq, qfq
     uint32_t drop_count
     uint32_t last_drop_count
+    uint32_t heap_place            # wfq; qfq: the group
     int64_t first_above_ns
     int64_t drop_next_ns
+    uint64_t virtual_start         # wfq, qfq: of its first packet
+    uint64_t virtual_finish        # wfq
 
 cdef struct ActiveList:
     uint32_t first                 # index + 1 in Shaper.queues
     uint32_t last
+
+cdef enum FairList:                # FlowQueue.list of wfq and qfq
+    FAIR_NONE = 0                  # takes no part: its virtual times mean nothing
+    FAIR_WAITING = 1
+    FAIR_ELIGIBLE = 2
+
+# Queues by their virtual start (waiting) or finish (eligible), the least first, then by index: see queues/flow_heap.pxd.
+cdef struct FlowHeap:
+    uint32_t *queues               # indices
+    uint32_t count
+    uint32_t capacity
+    uint8_t list                   # of enum FairList
+
+# The clock that fair queues share a link by.
+cdef struct FairClock:
+    uint64_t now                   # virtual time
+    uint64_t weights               # sum over the flows that take part
+    FlowHeap waiting
+    FlowHeap eligible
 
 # What a pipe has that does more than bandwidth, overhead, delay, random loss and a drop-tail queue. The queue holds
 # packets; a timer of the sending node starts their service. See shaper.pxd.
@@ -149,6 +172,7 @@ cdef struct Shaper:
     int64_t ready_ns               # since when there is something to send
     int64_t timer_ns               # the outstanding timer; NEVER: none
     int64_t now_ns                 # at which the discipline takes a packet, or gives one
+    FairClock *fair                # wfq and qfq; else NULL
     uint64_t random_state          # the discipline's own
     uint64_t flow_seed
     # the transmitter

@@ -6,8 +6,8 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from .layout cimport (
-    LOSS_GILBERT_ELLIOTT, LOSS_MARKOV, LOSS_RANDOM, LOSS_TRACE, QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_PRIORITY,
-    QUEUE_ROUND_ROBIN, Choice, Distribution, Shaper,
+    LOSS_GILBERT_ELLIOTT, LOSS_MARKOV, LOSS_RANDOM, LOSS_TRACE, QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_DRR,
+    QUEUE_PRIORITY, QUEUE_ROUND_ROBIN, QUEUE_WFQ, Choice, Distribution, Shaper,
 )
 from .platform cimport must_resize
 from .transmitter cimport NANOBITS_IN_BYTE
@@ -15,7 +15,8 @@ from .transmitter cimport NANOBITS_IN_BYTE
 
 cdef inline dict discipline_numbers():
     return {
-        "droptail": QUEUE_DROPTAIL, "codel": QUEUE_CODEL, "round_robin": QUEUE_ROUND_ROBIN, "priority": QUEUE_PRIORITY
+        "droptail": QUEUE_DROPTAIL, "codel": QUEUE_CODEL, "round_robin": QUEUE_ROUND_ROBIN, "drr": QUEUE_DRR,
+        "wfq": QUEUE_WFQ, "priority": QUEUE_PRIORITY,
     }
 
 

@@ -8,13 +8,16 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from ..layout cimport (
-    QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_PRIORITY, QUEUE_ROUND_ROBIN, FlowQueue, Packet, Pipe, Shaper, Worker,
+    QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_DRR, QUEUE_PRIORITY, QUEUE_ROUND_ROBIN, QUEUE_WFQ, FlowQueue, Packet, Pipe,
+    Shaper, Worker,
 )
 from ..platform cimport must_zero
 from .codel cimport codel_dequeue, codel_enqueue
 from .droptail cimport droptail_dequeue, droptail_enqueue
+from .drr cimport drr_dequeue, drr_enqueue
 from .priority cimport PRECEDENCES, priority_dequeue, priority_enqueue
 from .round_robin cimport round_robin_dequeue, round_robin_enqueue
+from .wfq cimport wfq_begin, wfq_dequeue, wfq_end, wfq_enqueue
 
 
 cdef inline void discipline_enqueue(Worker *worker, Pipe *pipe, Packet *packet, bint waits) noexcept nogil:
@@ -26,6 +29,10 @@ cdef inline void discipline_enqueue(Worker *worker, Pipe *pipe, Packet *packet, 
         codel_enqueue(worker, pipe, packet, waits)
     elif discipline == QUEUE_ROUND_ROBIN:
         round_robin_enqueue(worker, pipe, packet, waits)
+    elif discipline == QUEUE_DRR:
+        drr_enqueue(worker, pipe, packet, waits)
+    elif discipline == QUEUE_WFQ:
+        wfq_enqueue(worker, pipe, packet, waits)
     elif discipline == QUEUE_PRIORITY:
         priority_enqueue(worker, pipe, packet, waits)
 
@@ -37,6 +44,10 @@ cdef inline Packet *discipline_dequeue(Worker *worker, Pipe *pipe, int64_t now_n
         return droptail_dequeue(worker, pipe)
     if discipline == QUEUE_ROUND_ROBIN:
         return round_robin_dequeue(pipe)
+    if discipline == QUEUE_DRR:
+        return drr_dequeue(pipe)
+    if discipline == QUEUE_WFQ:
+        return wfq_dequeue(pipe)
     if discipline == QUEUE_PRIORITY:
         return priority_dequeue(pipe)
     return codel_dequeue(worker, pipe, now_ns)
@@ -50,9 +61,17 @@ cdef inline uint32_t discipline_queues(Shaper *shaper) noexcept nogil:
     return PRECEDENCES if discipline == QUEUE_PRIORITY else shaper.queue.flows
 
 
+cdef inline void discipline_end(Shaper *shaper) noexcept nogil:
+    """Free its queues, which are empty."""
+    free(shaper.queues)
+    wfq_end(shaper)
+
+
 cdef inline void discipline_begin(Shaper *shaper) noexcept nogil:
     """Make its empty queues."""
-    free(shaper.queues)
+    discipline_end(shaper)
     shaper.queue_count = discipline_queues(shaper)
     shaper.queues = <FlowQueue *>must_zero(shaper.queue_count * sizeof(FlowQueue))
     memset(shaper.active, 0, sizeof(shaper.active))
+    if shaper.queue.discipline == QUEUE_WFQ:
+        wfq_begin(shaper)

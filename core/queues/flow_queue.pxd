@@ -111,16 +111,27 @@ cdef inline FlowQueue *queue_longest(Shaper *shaper) noexcept nogil:
     return longest
 
 
-cdef inline void queue_make_room(Worker *worker, Pipe *pipe) noexcept nogil:
-    """After a packet too many was queued: drop from the longest queue, its oldest or its youngest as the pipe is set."""
+cdef inline bint queue_is_over(Pipe *pipe) noexcept nogil:
+    """Whether more waits than the pipe's limit."""
     cdef Shaper *shaper = pipe.shaper
-    cdef FlowQueue *longest
-    while shaper.packets and (shaper.packets > pipe.queue_limit_packets or shaper.bytes > pipe.queue_limit_bytes):
-        longest = queue_longest(shaper)
-        if shaper.queue.drops_head:
-            queue_drop(worker, pipe, queue_pop(shaper, longest))
-        else:
-            queue_drop(worker, pipe, queue_pop_last(shaper, longest))
+    return shaper.packets and (shaper.packets > pipe.queue_limit_packets or shaper.bytes > pipe.queue_limit_bytes)
+
+
+cdef inline FlowQueue *queue_drop_longest(Worker *worker, Pipe *pipe) noexcept nogil:
+    """Drop from the longest queue, which is returned: its oldest packet or its youngest, as the pipe is set."""
+    cdef Shaper *shaper = pipe.shaper
+    cdef FlowQueue *longest = queue_longest(shaper)
+    if shaper.queue.drops_head:
+        queue_drop(worker, pipe, queue_pop(shaper, longest))
+    else:
+        queue_drop(worker, pipe, queue_pop_last(shaper, longest))
+    return longest
+
+
+cdef inline void queue_make_room(Worker *worker, Pipe *pipe) noexcept nogil:
+    """After a packet too many was queued."""
+    while queue_is_over(pipe):
+        queue_drop_longest(worker, pipe)
 
 
 # Lists of the queues that take turns. A queue stands in one at most, and `list` says in which: 0 for none, else its number + 1.
