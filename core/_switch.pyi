@@ -311,10 +311,15 @@ class Switch:
     def lateness(self, pipe: int) -> Lateness | None:
         """None where nothing is measured: virtual time, a pipe without delay, or without a packet so far."""
 
+    def device_lateness(self, node: int) -> Lateness | None:
+        """How long frames of a TAP or NIC may have waited while the engine did not look; None without one."""
+
     def late_stretches(
         self, since_ns: int = 0, *, under_way: bool = True
-    ) -> list[tuple[int, int, int, int, int, int]]:
-        """(pipe, from ns, until ns, packets, late packets, worst ns) of stretches that end after `since_ns`.
+    ) -> list[tuple[int | None, int | None, int, int, int, int, int]]:
+        """(pipe, node, from ns, until ns, packets, late packets, worst ns) of stretches after `since_ns`.
+
+        Of a pipe, or of the device of a node; the other is None.
 
         They join degraded seconds (judged_ns), in which more than LATE_ABOVE_PERCENT of a pipe's packets
         are late; the one under way is judged as if it ended now, or left out.

@@ -25,7 +25,7 @@ from .face cimport (
 )
 from .ether cimport mac_load
 from .icmp cimport is_one_host
-from .lateness cimport LATE_NS, LATE_PERCENT, pipe_find_lateness
+from .lateness cimport LATE_NS, LATE_PERCENT, pipe_find_lateness, waits_new
 from .layout cimport (
     FLOW_PING, FLOW_UDP, KIND_HOST, KIND_HUB, KIND_NIC, KIND_PORT, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
     OBSERVE_PROOF, PORT_LIMIT, POSTED_DEVICE_GONE, POSTED_FLOW_DONE, POSTED_LINK_CHANGED, POSTED_NEIGHBOR_FAILED, ROUTE_CONNECTED,
@@ -310,6 +310,7 @@ cdef class Switch:
             raise OSError(f"the descriptor of the {name} device cannot be waited for")
         node.device_fd = fd
         node.takes_udp = takes_udp
+        waits_new(self.worker, node)
 
     def _must_not_run(self, what):
         if self.thread is not None:
@@ -736,6 +737,13 @@ cdef class Switch:
     def lateness(self, pipe):
         cdef Operation operation
         operation.pipe = self._pipe(pipe)
+        self._call(do_copy_lateness, &operation)
+        return lateness_counters(&operation.lateness_copy) if operation.found else None
+
+    def device_lateness(self, node):
+        cdef Operation operation
+        operation.pipe = NULL
+        operation.node = self._node(node)
         self._call(do_copy_lateness, &operation)
         return lateness_counters(&operation.lateness_copy) if operation.found else None
 

@@ -63,9 +63,9 @@ cdef struct Operation:
     uint32_t in_flight
     Route route_copy
 
-# A degraded stretch of a pipe.
+# A degraded stretch of a pipe, or of a device.
 cdef struct LateRow:
-    uint32_t pipe
+    Lateness *lateness
     LateStretch stretch
 
 
@@ -206,18 +206,23 @@ cdef inline void do_copy_pipe(Worker *worker, void *argument) noexcept nogil:
 
 
 cdef inline void do_copy_lateness(Worker *worker, void *argument) noexcept nogil:
-    """Copy the lateness of a pipe that has had a packet."""
+    """Copy the lateness of a pipe that has had a packet, or of a node's device where the pipe is NULL."""
     cdef Operation *operation = <Operation *>argument
-    operation.found = operation.pipe.lateness is not NULL
+    cdef Lateness *lateness
+    if operation.pipe is not NULL:
+        lateness = operation.pipe.lateness
+    else:
+        lateness = &operation.node.waits.lateness if operation.node.waits is not NULL else NULL
+    operation.found = lateness is not NULL
     if operation.found:
-        operation.lateness_copy = operation.pipe.lateness[0]
+        operation.lateness_copy = lateness[0]
 
 
 cdef inline void do_copy_late_stretches(Worker *worker, void *argument) noexcept nogil:
-    """Copy the degraded stretches of all pipes that end after `since_ns`; `found` asks for the second under way, as if it ended now."""
+    """Copy the degraded stretches of all pipes and devices that end after `since_ns`; `found` asks for the second under way, as if it ended now."""
     cdef Operation *operation = <Operation *>argument
     cdef int64_t now_ns = clock_now(&worker.clock)
-    cdef Lateness *lateness = worker.late_pipes
+    cdef Lateness *lateness = worker.late
     cdef LateStretch last
     cdef LateRow *rows
     cdef uint32_t capacity = 0
@@ -229,20 +234,20 @@ cdef inline void do_copy_late_stretches(Worker *worker, void *argument) noexcept
     rows = <LateRow *>must_resize(NULL, (capacity + 1) * sizeof(LateRow))
     operation.rows = rows
     operation.row_count = 0
-    lateness = worker.late_pipes
+    lateness = worker.late
     while lateness is not NULL:
         for i in range(lateness.stretch_count):
             if lateness.stretches[i].until_ns > operation.since_ns:
-                rows[operation.row_count].pipe = lateness.pipe.index
+                rows[operation.row_count].lateness = lateness
                 rows[operation.row_count].stretch = lateness.stretches[i]
                 operation.row_count += 1
         if operation.found and now_ns > operation.since_ns and lateness_second(worker, lateness, now_ns, &last):
-            while operation.row_count and rows[operation.row_count - 1].pipe == lateness.pipe.index and (
+            while operation.row_count and rows[operation.row_count - 1].lateness == lateness and (
                 rows[operation.row_count - 1].stretch.until_ns >= last.from_ns
             ):
                 operation.row_count -= 1
                 stretch_absorb(&last, &rows[operation.row_count].stretch)
-            rows[operation.row_count].pipe = lateness.pipe.index
+            rows[operation.row_count].lateness = lateness
             rows[operation.row_count].stretch = last
             operation.row_count += 1
         lateness = lateness.next

@@ -11,7 +11,7 @@ from .ether cimport mac_store
 from .lateness cimport lateness_bucket_from
 from .layout cimport (
     DROP_REASON_COUNT, FLOW_PING, LATENESS_BUCKETS, NEIGHBOR_INCOMPLETE, NEIGHBOR_PROBE, READING_BATCH, ROUTE_CONNECTED, ROUTE_GATEWAY,
-    ROUTE_LOCAL, Address, Flow, Interface, Lateness, LateStretch, MacEntry, Neighbor, Node, Pipe, Reply, Route, Shaper, Waiting, Worker,
+    ROUTE_LOCAL, Address, DeviceWaits, Flow, Interface, Lateness, LateStretch, MacEntry, Neighbor, Node, Pipe, Reply, Route, Shaper, Waiting, Worker,
 )
 from .platform cimport load32, load64
 
@@ -236,18 +236,21 @@ cdef inline dict lateness_counters(Lateness *lateness):
 
 
 cdef inline list take_late_stretches(Operation *operation):
-    """(pipe, from, until, packets, late packets, worst in ns), by pipe and time."""
+    """(pipe, node of the device, from, until, packets, late packets, worst in ns), in the order of time; a pipe or a node."""
     cdef LateStretch *stretch
+    cdef Lateness *lateness
     cdef uint32_t i
     cdef list rows = []
     for i in range(operation.row_count):
         stretch = &(<LateRow *>operation.rows)[i].stretch
+        lateness = (<LateRow *>operation.rows)[i].lateness
         rows.append((
-            (<LateRow *>operation.rows)[i].pipe, stretch.from_ns, stretch.until_ns, stretch.packets,
-            stretch.late_packets, stretch.worst_ns,
+            lateness.pipe.index if lateness.pipe is not NULL else None,
+            lateness.device.index if lateness.device is not NULL else None,
+            stretch.from_ns, stretch.until_ns, stretch.packets, stretch.late_packets, stretch.worst_ns,
         ))
     free(operation.rows)
-    rows.sort()
+    rows.sort(key=lambda row: row[2:])
     return rows
 
 
@@ -264,6 +267,8 @@ cdef inline uint64_t node_memory(Node *node) noexcept:
     cdef uint64_t total = sizeof(Node) + node.port_capacity * sizeof(void *)
     cdef uint32_t i
     cdef Interface *interface
+    if node.waits is not NULL:
+        total += sizeof(DeviceWaits) + node.waits.lateness.stretch_capacity * sizeof(LateStretch)
     total += node.events.capacity * 16 + node.table.capacity * sizeof(Route) + node.table.trie_capacity * 1024
     total += node.neighbor_capacity * sizeof(void *) + node.neighbor_count * sizeof(Neighbor)
     total += node.mac_capacity * sizeof(MacEntry)

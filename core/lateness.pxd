@@ -6,8 +6,12 @@
 # handled at the instant at which it was sent. The clock is read once for each vector, and behind a device for each
 # write.
 #
-# A pipe is judged second by second of the engine's time (worker.judged_ns), by when packets are handled. A packet is late above LATE_NS;
-# a second in which more than LATE_PERCENT of a pipe's packets are late is degraded, from its begin, or from the
+# A frame of a real host has no logical time before it is read. It may have waited since the engine last looked at its devices;
+# as much is held to have been its lateness, and of those that came while the engine was held up, until they have
+# been read: at the latest after as long again. How long a frame waits behind others is not seen.
+#
+# A pipe, or a device, is judged second by second of the engine's time (worker.judged_ns), by when packets are handled. A packet is late above LATE_NS;
+# a second in which more than LATE_PERCENT of its packets are late is degraded, from its begin, or from the
 # logical arrival of the first of the late ones if that is before, to its end. Stretches that meet become one, and so
 # do the two that are closest to each other where there would be more than LATE_STRETCHES.
 
@@ -17,9 +21,9 @@ from libc.string cimport memmove
 
 from .clock cimport clock_now
 from .layout cimport (
-    KIND_NIC, KIND_TAP, LATENESS_BUCKETS, OBSERVE_LATENESS, Lateness, LateStretch, Packet, Pipe, Worker,
+    KIND_NIC, KIND_TAP, LATENESS_BUCKETS, OBSERVE_LATENESS, DeviceWaits, Lateness, LateStretch, Node, Packet, Pipe, Worker,
 )
-from .platform cimport highest_bit, is_unlikely, must_resize, must_zero
+from .platform cimport highest_bit, host_clock_ns, is_unlikely, must_resize, must_zero
 from .segment cimport wire_segments
 
 cdef enum:
@@ -123,26 +127,38 @@ cdef inline void lateness_reach(Worker *worker, Lateness *lateness, int64_t now_
         lateness.second = now_ns // worker.judged_ns
 
 
-cdef inline Lateness *lateness_of(Worker *worker, Pipe *pipe, int64_t now_ns) noexcept nogil:
+cdef inline void lateness_begin(Worker *worker, Lateness *lateness) noexcept nogil:
+    lateness.second = clock_now(&worker.clock) // worker.judged_ns
+    lateness.second_first_ns = INT64_MAX
+
+
+cdef inline Lateness *lateness_of(Worker *worker, Pipe *pipe) noexcept nogil:
     """A pipe's record, made for its first packet."""
-    cdef Lateness *lateness = pipe.lateness
-    if is_unlikely(lateness is NULL):
-        lateness = <Lateness *>must_zero(sizeof(Lateness))
-        lateness.pipe = pipe
-        lateness.second = now_ns // worker.judged_ns
-        lateness.second_first_ns = INT64_MAX
-        pipe.lateness = lateness
-    return lateness
+    if is_unlikely(pipe.lateness is NULL):
+        pipe.lateness = <Lateness *>must_zero(sizeof(Lateness))
+        pipe.lateness.pipe = pipe
+        lateness_begin(worker, pipe.lateness)
+    return pipe.lateness
 
 
-cdef inline void lateness_late(Worker *worker, Lateness *lateness, int64_t arrival_ns, uint32_t packets) noexcept nogil:
-    if not lateness.late_packets:
-        lateness.next = worker.late_pipes
-        worker.late_pipes = lateness
-    lateness.late_packets += packets
-    lateness.second_late_packets += packets
-    if arrival_ns < lateness.second_first_ns:
-        lateness.second_first_ns = arrival_ns
+cdef inline void lateness_count(
+    Worker *worker, Lateness *lateness, int64_t arrival_ns, int64_t late_ns, uint32_t packets
+) noexcept nogil:
+    """Count packets in the second that has been reached."""
+    lateness.buckets[lateness_bucket(late_ns)] += packets
+    lateness.second_packets += packets
+    if late_ns > lateness.second_worst_ns:
+        lateness.second_worst_ns = late_ns
+        if late_ns > lateness.worst_ns:
+            lateness.worst_ns = late_ns
+    if is_unlikely(late_ns > LATE_NS):
+        if not lateness.late_packets:
+            lateness.next = worker.late
+            worker.late = lateness
+        lateness.late_packets += packets
+        lateness.second_late_packets += packets
+        if arrival_ns < lateness.second_first_ns:
+            lateness.second_first_ns = arrival_ns
 
 
 cdef inline void lateness_vector(Worker *worker, Packet **vector, uint32_t count) noexcept nogil:
@@ -165,24 +181,55 @@ cdef inline void lateness_written(Worker *worker, uint32_t first, uint32_t behin
 cdef inline void lateness_handled(Worker *worker, Pipe *pipe, uint32_t count) noexcept nogil:
     """Measure the vector that lateness_vector() was shown, now that it has been handled."""
     cdef int64_t now_ns = clock_now(&worker.clock)
-    cdef Lateness *lateness = lateness_of(worker, pipe, now_ns)
-    cdef int64_t late_ns
-    cdef uint32_t packets, i
+    cdef Lateness *lateness = lateness_of(worker, pipe)
+    cdef int64_t handled_ns
+    cdef uint32_t i
     lateness_reach(worker, lateness, now_ns)
     for i in range(count):
-        late_ns = (worker.arrivals[i].handled_ns or now_ns) - worker.arrivals[i].time_ns
-        packets = worker.arrivals[i].packets
-        lateness.buckets[lateness_bucket(late_ns)] += packets
-        lateness.second_packets += packets
-        if is_unlikely(late_ns > LATE_NS):
-            lateness_late(worker, lateness, worker.arrivals[i].time_ns, packets)
-        if late_ns > lateness.second_worst_ns:
-            lateness.second_worst_ns = late_ns
-    if lateness.second_worst_ns > lateness.worst_ns:
-        lateness.worst_ns = lateness.second_worst_ns
+        handled_ns = worker.arrivals[i].handled_ns or now_ns
+        lateness_count(
+            worker, lateness, worker.arrivals[i].time_ns, handled_ns - worker.arrivals[i].time_ns,
+            worker.arrivals[i].packets,
+        )
+
+
+cdef inline void waits_new(Worker *worker, Node *node) noexcept nogil:
+    """Measure how long frames of a node's device wait."""
+    node.waits = <DeviceWaits *>must_zero(sizeof(DeviceWaits))
+    node.waits.lateness.device = node
+    lateness_begin(worker, &node.waits.lateness)
+
+
+cdef inline int64_t waits_begin(Worker *worker, Node *node) noexcept nogil:
+    """How long frames of the device that is about to be read may have waited (engine time), so far as the engine is to blame."""
+    cdef DeviceWaits *waits = node.waits
+    cdef int64_t host_ns = host_clock_ns()
+    cdef int64_t since_ns = worker.looked_host_ns
+    if host_ns < waits.held_until_host_ns:
+        since_ns = waits.held_from_host_ns
+    elif host_ns - since_ns > LATE_NS * worker.clock.dilation:
+        waits.held_from_host_ns = since_ns
+        waits.held_until_host_ns = host_ns + (host_ns - since_ns)
+    return (host_ns - since_ns) // worker.clock.dilation
+
+
+cdef inline void waits_end(Worker *worker, Node *node, int64_t waited_ns, uint32_t packets, bint emptied) noexcept nogil:
+    """Count what was read, and whether there is no more of it."""
+    cdef int64_t now_ns = clock_now(&worker.clock)
+    if emptied:
+        node.waits.held_until_host_ns = 0
+    if packets:
+        lateness_reach(worker, &node.waits.lateness, now_ns)
+        lateness_count(worker, &node.waits.lateness, now_ns - waited_ns, waited_ns, packets)
 
 
 cdef inline void lateness_free(Pipe *pipe) noexcept nogil:
     if pipe.lateness is not NULL:
         free(pipe.lateness.stretches)
         free(pipe.lateness)
+
+
+cdef inline void waits_free(Node *node) noexcept nogil:
+    if node.waits is not NULL:
+        free(node.waits.lateness.stretches)
+        free(node.waits)

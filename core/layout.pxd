@@ -202,8 +202,15 @@ cdef struct Lateness:
     LateStretch *stretches         # in the order of time
     uint32_t stretch_count
     uint32_t stretch_capacity
-    Pipe *pipe
-    Lateness *next                 # of the worker's late pipes
+    Pipe *pipe                     # whose it is, or else …
+    Node *device                   # … whose device
+    Lateness *next                 # of those by which something came late
+
+# How long frames of a device may have waited for the engine to read them.
+cdef struct DeviceWaits:
+    Lateness lateness
+    int64_t held_from_host_ns      # when the engine last looked before it was held up
+    int64_t held_until_host_ns     # after which what came meanwhile has been read
 
 # What is remembered of a packet that is being handled.
 cdef struct Arrival:
@@ -357,7 +364,12 @@ cdef struct Node:
     uint32_t wake_round
     uint32_t index
     uint8_t kind
+    uint8_t discard_frames         # a PORT's
     uint16_t ip_identification
+    uint8_t overtaken              # a pipe that leads to it does not keep the order
+    uint8_t wake_kept              # while the worker's events are cleared: its place has been seen
+    uint8_t device_gone
+    uint8_t takes_udp              # the device's kernel cuts UDP super-frames (Linux 6.2)
     uint32_t port_count
     uint32_t port_capacity
     Interface **ports
@@ -378,12 +390,8 @@ cdef struct Node:
     Flow *flows
     Flow *sinks
     uint64_t *drops                # by reason, on first use
+    DeviceWaits *waits             # TAP, NIC
     PacketList frames              # PORT: what arrived, for Python
-    uint8_t discard_frames
-    uint8_t overtaken              # a pipe that leads to it does not keep the order
-    uint8_t wake_kept              # while the worker's events are cleared: its place has been seen
-    uint8_t device_gone
-    uint8_t takes_udp              # the device's kernel cuts UDP super-frames (Linux 6.2)
 
 cdef struct Posted:
     int64_t time_ns
@@ -475,7 +483,8 @@ cdef struct Worker:
     Node *failed_device            # that could not be written to, because it is down or no more
     Mailbox mailbox
     Clock clock
-    Lateness *late_pipes           # those by which a late packet has come
+    Lateness *late                 # the pipes and devices by which a late packet has come
+    int64_t looked_host_ns         # when the devices were last looked at
     int64_t judged_ns              # the time that their lateness is judged over: a second
     Proof *proofs                  # by the index of the pipe; NULL: none is wanted
     uint64_t proof_keys[PROOF_KEYS]

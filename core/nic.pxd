@@ -105,8 +105,8 @@ cdef inline void nic_take(Worker *worker, Node *node, Packet *packet, const uint
         frame_enter(worker, node, packet)
 
 
-cdef inline void nic_read(Worker *worker, Node *node, int64_t time_ns) noexcept nogil:
-    """Take in what the device has, at most a batch, all of it at one logical time."""
+cdef inline bint nic_read(Worker *worker, Node *node, int64_t time_ns) noexcept nogil:
+    """Take in what the device has, at most a batch, all of it at one logical time. True: it has no more."""
     cdef mmsghdr messages[READING_BATCH]
     cdef iovec parts[READING_BATCH][3]
     cdef uint8_t headers[READING_BATCH][VNET_HEADER]
@@ -125,7 +125,7 @@ cdef inline void nic_read(Worker *worker, Node *node, int64_t time_ns) noexcept 
         prepared += 1
     if is_unlikely(prepared == 0):
         count_drop(node, DROP_POOL_EMPTY)
-        return
+        return False
     count = recvmmsg(node.device_fd, messages, prepared, MSG_DONTWAIT, NULL)
     if count < 0:
         if errno == EINVAL:  # a frame that no virtio header can tell of; the kernel has dropped it
@@ -136,6 +136,7 @@ cdef inline void nic_read(Worker *worker, Node *node, int64_t time_ns) noexcept 
         if messages[i].msg_len > NIC_VNET_HEADER:
             packet = reading_take(&worker.readings[i], messages[i].msg_len - NIC_VNET_HEADER, time_ns)
             nic_take(worker, node, packet, headers[i], &messages[i].msg_hdr)
+    return count < <int>prepared
 
 
 cdef inline void writing_hand_over(Worker *worker, Node *node, Writing *writing) noexcept nogil:

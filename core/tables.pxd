@@ -6,7 +6,7 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from .icmp cimport ICMP_BURST
-from .lateness cimport lateness_free
+from .lateness cimport lateness_free, waits_free
 from .layout cimport PROOF_KEYS, READING_BATCH, Flow, Interface, Neighbor, Node, Pipe, Posted, Proof, Tables, Worker
 from .line cimport pipe_first
 from .packet cimport list_release, packet_release, pool_close
@@ -136,6 +136,7 @@ cdef inline void node_free(Worker *worker, Node *node) noexcept nogil:
     free(node.table.trie)
     free(node.macs)
     free(node.drops)
+    waits_free(node)
 
 
 cdef inline void pipe_free(Worker *worker, Pipe *pipe) noexcept nogil:

@@ -24,8 +24,8 @@ cdef enum:
     TAP_BATCH = 64                 # frames that one device may bring in its turn
 
 
-cdef inline void tap_read(Worker *worker, Node *node, int64_t time_ns, int64_t until_host_ns) noexcept nogil:
-    """Take in what the device has, at most a batch and one frame beyond `until_host_ns`, all of it at one logical time."""
+cdef inline bint tap_read(Worker *worker, Node *node, int64_t time_ns, int64_t until_host_ns) noexcept nogil:
+    """Take in what the device has, at most a batch and one frame beyond `until_host_ns`, all of it at one logical time. True: it has no more."""
     cdef Packet *packet
     cdef uint8_t header[VNET_HEADER]
     cdef iovec parts[3]
@@ -34,12 +34,12 @@ cdef inline void tap_read(Worker *worker, Node *node, int64_t time_ns, int64_t u
     for i in range(TAP_BATCH):
         if is_unlikely(not reading_prepare(worker, &worker.readings[0], header, VNET_HEADER, parts)):
             count_drop(node, DROP_POOL_EMPTY)
-            return
+            return False
         length = readv(node.device_fd, parts, 3)
         if length <= 0:
             if length == 0 or (errno != EAGAIN and errno != EINTR):
                 device_lost(worker, node, time_ns)
-            return
+            return True
         length -= VNET_HEADER
         if is_unlikely(length <= 0):
             count_drop(node, DROP_VNET_HEADER)
@@ -48,7 +48,8 @@ cdef inline void tap_read(Worker *worker, Node *node, int64_t time_ns, int64_t u
         if frame_understand(worker, node, packet, header):
             frame_enter(worker, node, packet)
         if host_clock_ns() > until_host_ns:  # what comes late by this frame is late by no other
-            return
+            return False
+    return False
 
 
 cdef inline void tap_vector(Worker *worker, Interface *interface, Packet **vector, uint32_t count) noexcept nogil:

@@ -15,7 +15,7 @@ from .flow cimport flow_timer
 from .heap cimport heap_pop, heap_replace_first, heap_second
 from .icmp cimport ICMP_UNREACHABLE, UNREACHABLE_HOST, icmp_error
 from .ip4_input cimport ether_input, ip4_local, ip4_router_vector
-from .lateness cimport lateness_handled
+from .lateness cimport lateness_handled, waits_begin, waits_end
 from .layout cimport (
     DROP_NEIGHBOR_UNREACHABLE, DROP_POOL_EMPTY, KIND_HOST, KIND_HUB, KIND_NIC, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
     OBSERVE_LATENESS, VECTOR_SIZE, Command, Event, Interface, Node, Packet, Pipe, PipeEntry, Worker, sem_t,
@@ -111,6 +111,7 @@ cdef enum:
     SPIN_NS = 50000                # a sleep ends this much early, and the rest is spun: timers are late by tens of µs
     FIRST_NS = 900000000           # awake at real-time priority all the time, where the kernel would stop it soon
     WAY_NS = 60000000              # shared with others, after which the kernel has no reason to
+    SLEEP_NS = 20000               # a wait of less was none: something was ready already
     TAG_WAKE = 0xFFFFFFFFu
     TAG_TIMER = 0xFFFFFFFEu
     READY_FDS = 64
@@ -417,14 +418,18 @@ cdef inline void mailbox_serve(Worker *worker) noexcept nogil:
 
 cdef inline void device_read(Worker *worker, Node *node, int64_t time_ns) noexcept nogil:
     """Take in what a device has, until the next thing falls due."""
+    cdef int64_t waited_ns = waits_begin(worker, node)
+    cdef uint64_t before = worker.device_read_packets
     cdef int64_t next_ns
+    cdef bint emptied
     if node.kind == KIND_TAP:
         next_ns = next_event_ns(worker)
         if next_ns != never():
             next_ns = clock_to_host(&worker.clock, next_ns)
-        tap_read(worker, node, time_ns, next_ns)
+        emptied = tap_read(worker, node, time_ns, next_ns)
     else:
-        nic_read(worker, node, time_ns)
+        emptied = nic_read(worker, node, time_ns)
+    waits_end(worker, node, waited_ns, <uint32_t>(worker.device_read_packets - before), emptied)
     if node.device_gone:
         unwatch_fd(worker.epoll_fd, node.device_fd)
 
@@ -467,15 +472,17 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
     cdef uint64_t tags[READY_FDS]
     cdef int64_t now_ns, next_ns
     cdef int64_t armed_ns = -1
-    cdef int64_t wake_host_ns
+    cdef int64_t wake_host_ns, looking_host_ns
     cdef uint32_t posted = atomic_load32(&worker.posted_head)
-    cdef bint wait, behind
+    cdef bint wait, slept, behind
     cdef int ready, i
     cdef Priority priority
     give_way()
     priority.permitted = True
     priority.is_stopped = is_stopped_when_busy()
     priority_take(&priority, host_clock_ns())
+    if worker.looked_host_ns == 0:
+        worker.looked_host_ns = host_clock_ns()
     while not atomic_load32(&worker.stop_flag):
         mailbox_serve(worker)
         now_ns = clock_now(&worker.clock)
@@ -502,9 +509,12 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
         elif armed_ns != -1:
             set_timer_fd(worker.timer_fd, 0)
             armed_ns = -1
+        looking_host_ns = host_clock_ns()
         ready = wait_fds(worker.epoll_fd, tags, READY_FDS, wait)
-        if wait:
-            priority_slept(&priority, host_clock_ns())
+        slept = wait and host_clock_ns() - looking_host_ns > SLEEP_NS
+        if slept:
+            looking_host_ns = worker.looked_host_ns = host_clock_ns()
+            priority_slept(&priority, looking_host_ns)
         for i in range(ready):
             if tags[i] == TAG_WAKE:
                 drain_fd(worker.wake_fd)
@@ -520,3 +530,4 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
                 # What comes in while the engine is behind waits in the device, whose queue has an end, once the pool holds much.
                 if not behind or worker.pool.bytes < BEHIND_POOL_BYTES:
                     device_read(worker, &worker.nodes[tags[i]], worker.instant_ns)
+        worker.looked_host_ns = looking_host_ns

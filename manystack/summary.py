@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from manystack.text import NOTHING, clock_text, count_text, plural, rate_text, share_text, table, time_text
-from manystack.verdict import PipeLateness, Verdict, own_losses, pipe_lateness, verdict_lines
+from manystack.verdict import LatenessSummary, Verdict, lateness_summary, own_losses, verdict_lines
 from manystack.wiring import FlowState, direction_name
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class PipeSummary:
     target: str
     up: bool
     counters: "PipeStatistics"
-    lateness: PipeLateness | None
+    lateness: LatenessSummary | None
     """None in virtual time, on a pipe that takes no time, and before the first packet."""
     hash: str | None
     """Of all that has arrived, bytes and nanoseconds; None where that is not wanted."""
@@ -87,6 +87,8 @@ class Summary:
     engine: "EngineStatistics"
     own_loss_packets: dict[str, int]
     verdict: Verdict
+    device_lateness: dict[str, LatenessSummary | None]
+    """By tap and nic: how long frames of real hosts may have waited while the engine did not look."""
     run_hash: str | None
     """Of all that has arrived anywhere, bytes and nanoseconds; None where that is not wanted."""
     missing_offloads: tuple[str, ...] = ()
@@ -117,6 +119,10 @@ def summarize(engine: "Engine") -> Summary:
         engine=statistics,
         own_loss_packets=own_losses(engine, statistics),
         verdict=engine.verdict(),
+        device_lateness={
+            name: lateness_summary(switch.device_lateness(engine.wiring.nodes[name]))
+            for name in (*engine.taps, *engine.nics)
+        },
         run_hash=run_hash(links) if engine.has_run_hash else None,
         missing_offloads=next(
             (tap.missing_offloads for tap in engine.taps.values()), ()
@@ -164,7 +170,7 @@ def _pipe_summaries(engine: "Engine") -> Iterable[PipeSummary]:
                 target,
                 state.up,
                 switch.pipe_statistics(pipe),
-                None if engine.is_virtual else pipe_lateness(switch.lateness(pipe)),
+                None if engine.is_virtual else lateness_summary(switch.lateness(pipe)),
                 f"{chain:016x}" if engine.has_run_hash else None,
                 packets,
             )
@@ -289,7 +295,7 @@ def pipe_table(pipes: Iterable[PipeSummary]) -> list[str]:
     return table(headers, rows, left=2)
 
 
-def _lateness_cells(lateness: PipeLateness | None) -> list[str]:
+def _lateness_cells(lateness: LatenessSummary | None) -> list[str]:
     if lateness is None:
         return [NOTHING, NOTHING]
     return [time_text(lateness.p99_ns), time_text(lateness.worst_ns)]

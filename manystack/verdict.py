@@ -29,8 +29,9 @@ EVENTS = "events"
 class Degraded:
     """A stretch (ns) in which one place was degraded, and by how much.
 
-    `place` is a direction of a link, whose packets came late, or what lost packets of the emulator's own
-    accord. `packets`, `late_packets` and `worst_ns` tell of a link's degraded seconds.
+    `place` is a direction of a link whose packets came late, a tap or nic whose frames were read late, or
+    what lost packets of the emulator's own accord. `packets`, `late_packets`, `worst_ns` are of its degraded
+    seconds.
     """
 
     place: str
@@ -74,8 +75,8 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class PipeLateness:
-    """How late the packets of a pipe were handled (ns). `buckets` are (least ns, packets)."""
+class LatenessSummary:
+    """How late (ns) packets of a pipe were handled, or frames of a device read; by (least ns, packets)."""
 
     packets: int
     late_packets: int
@@ -173,8 +174,18 @@ class Watch:
         counts[EVENTS] = statistics["lost_events"]
         return self._losses.note(engine.now_ns, counts)
 
-    def _late(self, rows: Iterable[tuple[int, int, int, int, int, int]]) -> list[Degraded]:
-        return [Degraded(self._engine.wiring.pipe_name(pipe), *numbers) for pipe, *numbers in rows]
+    def _late(self, rows: Iterable[tuple[int | None, int | None, int, int, int, int, int]]) -> list[Degraded]:
+        engine = self._engine
+        return [
+            Degraded(device_name(engine, node) if pipe is None else engine.wiring.pipe_name(pipe), *numbers)
+            for pipe, node, *numbers in rows
+        ]
+
+
+def device_name(engine: "Engine", node: int | None) -> str:
+    """Return what the device of a node is called: `tap site`."""
+    name = next(name for name, index in engine.wiring.nodes.items() if index == node)
+    return f"{engine.topology.nodes[name].kind} {name}"
 
 
 def own_losses(engine: "Engine", statistics: "core.EngineStatistics") -> dict[str, int]:
@@ -186,12 +197,12 @@ def own_losses(engine: "Engine", statistics: "core.EngineStatistics") -> dict[st
     return {place: count for place, count in losses.items() if count}
 
 
-def pipe_lateness(lateness: "core.Lateness | None") -> PipeLateness | None:
+def lateness_summary(lateness: "core.Lateness | None") -> LatenessSummary | None:
     """Return a pipe's histogram with its quantiles, each the upper end of its bucket."""
     if lateness is None:
         return None
     buckets = tuple(lateness["buckets"])
-    return PipeLateness(
+    return LatenessSummary(
         packets=sum(count for _, count in buckets),
         late_packets=lateness["late_packets"],
         median_ns=min(bucket_quantile_ns(buckets, 50), lateness["worst_ns"]),

@@ -18,14 +18,14 @@ SIZE_BYTES = 100
 VIEW_BYTES = 64
 
 
-def network(time: str, *packets_per_second: int) -> Topology:
+def network(*packets_per_second: int) -> Topology:
     """`a - r - b` over a millisecond, and flows from a to b, which end before the third second."""
     rates = [f"{rate * SIZE_BYTES * 8}bit/s" for rate in packets_per_second]
     return Topology.parse(
         {
             "manystack": 1,
             "name": "overload",
-            "time": time,
+            "time": "real",
             "routes": "shortest",
             "nodes": {
                 "a": {"kind": "host", "interfaces": {"eth0": {"addresses": ["10.0.0.1/24"]}}},
@@ -51,21 +51,13 @@ def network(time: str, *packets_per_second: int) -> Topology:
     )
 
 
-def capacity() -> int:
-    """Packets that the engine carries over that network in a second when it is offered far too many."""
-    with Engine(network("real", 10**8)) as emu:
-        emu.run("300ms")
-        pipe = emu.wiring.links[1].pipes[0]
-        return emu.switch.pipe_statistics(pipe)["delivered_packets"] * SECOND // emu.now_ns
-
-
 def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def test_twice_the_load_degrades_the_run_until_a_second_after_relief() -> None:
-    most = capacity()
-    with Engine(network("real", most // 10, 2 * most - most // 10)) as emu:
+def test_more_than_twice_the_load_degrades_the_run_until_a_second_after_relief() -> None:
+    """No engine carries a hundred million packets a second: how late they are shows by how much."""
+    with Engine(network(100_000, 100_000_000)) as emu:
         emu.run("300ms")
         before_bytes = resident_bytes()
         told = []
@@ -87,6 +79,7 @@ def test_twice_the_load_degrades_the_run_until_a_second_after_relief() -> None:
     assert verdict.state == "degraded"
     [stretch] = [stretch for stretch in verdict.intervals if stretch.place == "r.eth1 → b.eth0"]
     assert stretch.late_packets > stretch.packets // 10
+    assert stretch.worst_ns > relief_ns // 2
     assert stretch.from_ns < SECOND < relief_ns
     assert all(other.until_ns <= relief_ns + SECOND for other in verdict.intervals)
     assert pool_bytes < 64 * MIB

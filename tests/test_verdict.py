@@ -15,11 +15,11 @@ from manystack.summary import summary_lines
 from manystack.verdict import (
     STRETCHES,
     Degraded,
+    LatenessSummary,
     LossLog,
-    PipeLateness,
     Verdict,
     bucket_quantile_ns,
-    pipe_lateness,
+    lateness_summary,
     verdict_lines,
 )
 
@@ -155,11 +155,11 @@ def test_losses_are_bounded_and_none_is_forgotten() -> None:
 
 def test_quantiles_are_taken_from_the_buckets() -> None:
     buckets = [(3, 50), (1024, 49), (1_048_576, 1)]
-    lateness = pipe_lateness({"late_packets": 1, "worst_ns": 1_100_000, "buckets": buckets})
-    assert lateness == PipeLateness(100, 1, 4, 1280, 1_100_000, tuple(buckets))
+    lateness = lateness_summary({"late_packets": 1, "worst_ns": 1_100_000, "buckets": buckets})
+    assert lateness == LatenessSummary(100, 1, 4, 1280, 1_100_000, tuple(buckets))
     assert bucket_quantile_ns(buckets, 75) == 1024 + round(256 * 25 / 49)
     assert bucket_quantile_ns([], 50) == 0
-    assert pipe_lateness(None) is None
+    assert lateness_summary(None) is None
 
 
 def test_a_long_verdict_is_cut_short() -> None:

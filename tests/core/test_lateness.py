@@ -4,6 +4,7 @@ While its thread is stopped, engine time goes on. What falls due meanwhile is la
 pause, and by at most the time until it is seen to have arrived.
 """
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -84,12 +85,12 @@ def test_a_degraded_stretch_reaches_from_the_first_late_arrival_to_the_end_of_it
     with held(judged_ns=judged_ns) as pair:
         first_ns, _, _ = pair.send(1, 2 * judged_ns)
         _, _, handled_ns = pair.send(5, judged_ns)
-        [(pipe, from_ns, until_ns, packets, late_packets, worst_ns)] = pair.switch.late_stretches()
+        [(pipe, _, from_ns, until_ns, packets, late_packets, worst_ns)] = pair.switch.late_stretches()
         assert (pipe, packets, late_packets) == (pair.pipe, 6, 6)
         assert from_ns == first_ns
         assert handled_ns - judged_ns < until_ns <= pair.switch.now_ns
         assert worst_ns > 2 * judged_ns - 10 * MILLISECOND
-        ends_ns = [row[2] for row in pair.switch.late_stretches(under_way=False)]
+        ends_ns = [row[3] for row in pair.switch.late_stretches(under_way=False)]
         assert all(end_ns % judged_ns == 0 for end_ns in ends_ns)
         assert pair.switch.late_stretches(until_ns + SECOND) == []
 
@@ -102,7 +103,7 @@ def test_one_percent_may_be_late() -> None:
             pair.send(1, 3 * MILLISECOND)
         assert pair.switch.late_stretches() == []
         pair.send(1, 3 * MILLISECOND)
-        [(_, from_ns, until_ns, packets, late_packets, _)] = pair.switch.late_stretches()
+        [(_, _, from_ns, until_ns, packets, late_packets, _)] = pair.switch.late_stretches()
         assert (from_ns, packets, late_packets) == (0, 201, 3)
         assert until_ns < SECOND
 
@@ -110,7 +111,7 @@ def test_one_percent_may_be_late() -> None:
 def test_stretches_are_bounded_and_none_is_forgotten() -> None:
     with held(delay_ns=10_000, judged_ns=10_000) as pair:
         arrivals_ns = [pair.send(1, 2 * LATE_NS)[0] for _ in range(90)]
-        stretches = [row[1:] for row in pair.switch.late_stretches()]
+        stretches = [row[2:] for row in pair.switch.late_stretches()]
         assert 32 <= len(stretches) <= 65
         assert sum(late_packets for _, _, _, late_packets, _ in stretches) == 90
         assert all(before[1] < after[0] for before, after in pairwise(stretches))
@@ -130,6 +131,47 @@ def test_only_pipes_that_take_time_are_measured_and_live_changes_count() -> None
         assert lateness is not None
         assert sum(packets for _, packets in lateness["buckets"]) == 1
         assert switch.memory_bytes(pair.nodes[0]) > memory_bytes
+
+
+def test_frames_of_a_device_are_late_while_the_engine_does_not_look() -> None:
+    """The device is one end of a pair of sockets, which gives and takes a frame a call as a TAP does."""
+    switch = Switch(real_time=True)
+    nodes = [switch.add_node(kind) for kind in (core.TAP, core.PORT)]
+    switch.add_link(*(switch.add_interface(node, mac(node + 1)) for node in nodes))
+    device, host = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    device.setblocking(False)
+    switch.attach_tap(nodes[0], device.fileno())
+    try:
+        for pause_ns in (0, 20 * MILLISECOND):
+            switch.start()
+            switch.statistics()  # so that it has looked once
+            switch.stop()
+            before_ns = switch.now_ns
+            for _ in range(8):
+                host.send(bytes(12) + FRAME)
+            sent_ns = switch.now_ns
+            while switch.now_ns < sent_ns + pause_ns:
+                pass
+            switch.start()
+            frames: list[tuple[int, bytes]] = []
+            while len(frames) < 8:
+                assert switch.now_ns < before_ns + TIMEOUT_NS
+                frames += switch.take_frames(nodes[1])
+            switch.stop()
+        lateness = switch.device_lateness(nodes[0])
+        assert lateness is not None
+        assert sum(packets for _, packets in lateness["buckets"]) == 16
+        assert 20 * MILLISECOND <= lateness["worst_ns"] < switch.now_ns
+        assert lateness["late_packets"] >= 8
+        [(pipe, node, from_ns, _, packets, late_packets, _)] = switch.late_stretches()
+        assert (pipe, node) == (None, nodes[0])
+        assert (packets, late_packets) == (16, lateness["late_packets"])
+        assert from_ns < sent_ns
+        assert switch.device_lateness(nodes[1]) is None
+    finally:
+        switch.close()
+        device.close()
+        host.close()
 
 
 def test_virtual_time_measures_nothing() -> None:
