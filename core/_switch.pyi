@@ -22,6 +22,7 @@ EVENT_RING: Final[int]
 CAPTURE_RING: Final[int]
 
 DROP_REASONS: Final[tuple[str, ...]]
+DISCIPLINES: Final[tuple[str, ...]]
 LATE_ABOVE_NS: Final[int]
 LATE_ABOVE_PERCENT: Final[int]
 CAPTURE_REASONS: Final[tuple[str, ...]]

@@ -37,7 +37,7 @@ from .platform cimport atomic_load32, atomic_store32, atomic_store64, host_clock
 from .ring cimport ring_copy, ring_readable
 from .route cimport prefix_mask, route_find, route_set
 from .schedule cimport POSTED_CAPACITY, never
-from .shaping cimport probability_threshold, read_shaping
+from .shaping cimport discipline_numbers, probability_threshold, read_shaping
 from .tables cimport (
     FLOW_LIMIT, INTERFACE_LIMIT, NODE_LIMIT, PIPE_LIMIT, interface_new, link_new, node_new, tables_close, tables_open,
     worker_new,
@@ -68,6 +68,7 @@ DEVICE_GONE = POSTED_DEVICE_GONE
 EVENT_RING = RING_OF_EVENTS
 CAPTURE_RING = RING_OF_CAPTURES
 DROP_REASONS = drop_reasons()
+DISCIPLINES = tuple(discipline_numbers())
 LATE_ABOVE_NS = LATE_NS
 LATE_ABOVE_PERCENT = LATE_PERCENT
 CAPTURE_REASONS = capture_reasons()

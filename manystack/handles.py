@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from manystack.errors import ManystackError, UsageError
 from manystack.probes import Probe, duration_ns, size_bytes, trace
@@ -17,10 +17,12 @@ from manystack.results import (
     TracerouteResult,
     mac_text,
 )
-from manystack.topology import PipeParameters, PlacedError, TopologyError, pipe_parameters_from_text
+from manystack.shaping import set_pipe
+from manystack.topology import PipeParameters, changed_parameters
+from manystack.topology.changes import change_texts, nested
 from manystack.topology.checks import fragmented
 from manystack.topology.model import ipv4_address, ipv4_prefix
-from manystack.wiring import WITH_STACK, LinkState, set_pipe
+from manystack.wiring import WITH_STACK, LinkState
 
 if TYPE_CHECKING:
     from manystack.core._switch import PipeStatistics
@@ -241,43 +243,44 @@ class LinkHandle:
         self,
         /,
         *,
-        forward: Mapping[str, str | float] | None = None,
-        reverse: Mapping[str, str | float] | None = None,
-        **both: str | float,
+        forward: Mapping[str, Any] | None = None,
+        reverse: Mapping[str, Any] | None = None,
+        **both: Any,
     ) -> None:
-        """Change parameters from the next packet on: `delay="20ms", loss="1%"` as in a topology.
+        """Change parameters from the next packet on: `delay="20ms", loss={"rate": "1%"}` as in a topology.
 
-        What is not named stays. `forward` and `reverse` change one direction only. All or nothing.
+        What is not named stays, also within a mapping, into which a dot leads too: `**{"loss.rate": "1%"}`.
+        `forward` and `reverse` change one direction only. All or nothing.
         """
+        changes = nested(both)
         wanted = []
-        for place, own, current in zip(
+        for direction, own, current in zip(
             ("forward", "reverse"), (forward, reverse), self.parameters, strict=True
         ):
-            own = own or {}
-            texts = {key: str(value) for key, value in (both | dict(own)).items()}
-            try:
-                wanted.append(pipe_parameters_from_text(texts, current) if texts else current)
-            except TopologyError as error:
-                raise TopologyError(
-                    [
-                        PlacedError(f"{place}.{mistake.place}", mistake.message)
-                        if mistake.place in own
-                        else mistake
-                        for mistake in error.errors
-                    ]
-                ) from None
+            own_changes = nested(own or {}, f"{direction}.")
+            wanted.append(changed_parameters(current, changes, own_changes, direction))
         if self._swapped:
             wanted.reverse()
-        for pipe, parameters in zip(self._state.pipes, wanted, strict=True):
+        self._set_pipes(wanted)
+        texts = [
+            *change_texts("", both),
+            *change_texts("forward.", forward or {}),
+            *change_texts("reverse.", reverse or {}),
+        ]
+        self.engine.publish("link-set", " ".join(self.ends), " ".join(texts))
+
+    def _set_pipes(self, wanted: list[PipeParameters]) -> None:
+        current = self._state.parameters
+        for number, (pipe, parameters) in enumerate(zip(self._state.pipes, wanted, strict=True)):
+            if parameters == current[number]:
+                continue
             try:
                 set_pipe(self.engine.switch, pipe, parameters)
             except ValueError as error:
+                if number:
+                    set_pipe(self.engine.switch, self._state.pipes[0], current[0])
                 raise UsageError(str(error)) from None
-        self._state.parameters[:] = wanted
-        changes = [f"{key}={value}" for key, value in both.items()]
-        changes += [f"forward.{key}={value}" for key, value in (forward or {}).items()]
-        changes += [f"reverse.{key}={value}" for key, value in (reverse or {}).items()]
-        self.engine.publish("link-set", " ".join(self.ends), " ".join(changes))
+        current[:] = wanted
 
     def up(self) -> None:
         """Let it carry packets again; a real host behind it sees its cable plugged in."""

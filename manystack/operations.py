@@ -20,6 +20,7 @@ from manystack.handles import LinkHandle, NodeHandle
 from manystack.results import mac_text, plain
 from manystack.text import clock_text
 from manystack.topology import PipeParameters
+from manystack.topology.pipe_writing import write_pipe
 from manystack.wiring import WITH_STACK
 
 EVENTS_WAITING = 10_000
@@ -330,4 +331,5 @@ def _parameters(parameters: PipeParameters) -> dict[str, Any]:
         "loss": parameters.loss,
         "queue_limit_packets": parameters.queue_limit_packets,
         "queue_limit_bytes": parameters.queue_limit_bytes,
+        "settings": write_pipe(parameters),
     }

@@ -259,9 +259,14 @@ def _traffic_lines(summary: Summary) -> list[str]:
     return traffic_table(summary.traffic) if summary.traffic else []
 
 
-DROP_COLUMNS = {
+FATE_COLUMNS = {
     "queue_drop_packets": "QUEUE DROPS",
+    "early_drop_packets": "EARLY DROPS",
     "loss_packets": "LOSS",
+    "marked_packets": "MARKED",
+    "duplicate_packets": "DUPLICATED",
+    "corrupted_packets": "CORRUPTED",
+    "reordered_packets": "REORDERED",
     "down_drop_packets": "DOWN",
     "loop_drop_packets": "LOOP",
     "in_flight_packets": "ON THE WAY",
@@ -269,11 +274,11 @@ DROP_COLUMNS = {
 
 
 def pipe_table(pipes: Iterable[PipeSummary]) -> list[str]:
-    """Return a table of the directions of links, with those kinds of drops that happened."""
+    """Return a table of the directions of links, with those fates of packets that happened."""
     pipes = list(pipes)
     counters = [dict(pipe.counters) for pipe in pipes]
-    shown = [key for key in DROP_COLUMNS if any(counter[key] for counter in counters)]
-    headers = ["LINK", "STATE", "SENT", "DELIVERED", *(DROP_COLUMNS[key] for key in shown)]
+    shown = [key for key in FATE_COLUMNS if any(counter[key] for counter in counters)]
+    headers = ["LINK", "STATE", "SENT", "DELIVERED", *(FATE_COLUMNS[key] for key in shown)]
     timed = any(pipe.lateness for pipe in pipes)
     if timed:
         headers += ["LATENESS P99", "WORST"]

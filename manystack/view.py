@@ -233,7 +233,8 @@ class LiveView:
                     (now_ns, pipe["delivered_packets"], pipe["delivered_bytes"]),
                 )
                 cells += [_rate_text(octets), f"{packets:,.0f}", count_text(pipe["waiting_packets"])]
-                dropped += pipe["sent_packets"] - pipe["delivered_packets"] - pipe["in_flight_packets"]
+                arriving = pipe["delivered_packets"] + pipe["in_flight_packets"]
+                dropped += pipe["sent_packets"] + pipe["duplicate_packets"] - arriving
             name = Text(" — ".join(link.ends), style="" if link.is_up else "red strike")
             table.add_row(name, *cells, count_text(dropped))
         return _with_rest(table, len(links) - rows)

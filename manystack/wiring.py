@@ -10,6 +10,7 @@ from hashlib import sha256
 from ipaddress import IPv4Address
 
 from manystack.core import _switch as core
+from manystack.shaping import set_pipe
 from manystack.topology import (
     Node,
     PipeParameters,
@@ -123,19 +124,6 @@ def derived_mac(name: str, taken: set[bytes]) -> bytes:
         text = f"{name}#{attempt}"
 
 
-def set_pipe(switch: core.Switch, pipe: int, parameters: PipeParameters) -> None:
-    """Give a pipe all of its parameters."""
-    switch.set_pipe(
-        pipe,
-        bandwidth_bps=parameters.bandwidth_bps,
-        overhead_bytes=parameters.overhead_bytes,
-        delay_ns=parameters.delay_ns,
-        loss=parameters.loss,
-        queue_limit_packets=parameters.queue_limit_packets,
-        queue_limit_bytes=parameters.queue_limit_bytes,
-    )
-
-
 def _interfaces_with_ports(topology: Topology) -> dict[str, list[str]]:
     """Return each node's interfaces in order: those it lists, then the ports that only links name."""
     interfaces = {name: list(node.interfaces) for name, node in topology.nodes.items()}
@@ -186,14 +174,20 @@ def _add_interface(
 
 
 def _add_links(wiring: Wiring, switch: core.Switch) -> None:
-    for link in wiring.topology.links:
+    errors = []
+    for number, link in enumerate(wiring.topology.links):
         a, b = (f"{end.node}.{end.interface}" for end in link.ends)
         seeds = pipe_seed(wiring.seed, a, b, "loss"), pipe_seed(wiring.seed, b, a, "loss")
         pipes = switch.add_link(wiring.interfaces[a], wiring.interfaces[b], *seeds)
         for pipe, parameters in zip(pipes, (link.forward, link.reverse), strict=True):
-            set_pipe(switch, pipe, parameters)
+            try:
+                set_pipe(switch, pipe, parameters)
+            except ValueError as error:
+                errors.append(PlacedError(f"links[{number}]", str(error)))
         wiring.link_of[a] = wiring.link_of[b] = len(wiring.links)
         wiring.links.append(LinkState((a, b), pipes, [link.forward, link.reverse]))
+    if errors:
+        raise TopologyError(errors)
 
 
 def _add_routes(wiring: Wiring, switch: core.Switch) -> None:

@@ -21,13 +21,13 @@ from pydantic import BaseModel
 from manystack.commands.emu import VERBS
 from manystack.commands.emu import main as emu_command
 from manystack.commands.run import main as run_command
-from manystack.topology import Topology, schema
+from manystack.topology import Topology, disciplines, links, schema
 from manystack.topology.model import Interface, Route
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-# What these pages say in Python is run by tests/test_engine.py, with a topology of its own.
-PYTHON_PAGES = [page for page in PAGES if page.name != "python.md"]
+# What the first says in Python is run by tests/test_engine.py, with a topology of its own; the second quotes.
+PYTHON_PAGES = [page for page in PAGES if page.name not in ("python.md", "adding-an-impairment.md")]
 NAME = f"docs-{os.getpid()}"
 RUN = [sys.executable, "-c", "from manystack.commands.run import main; main()"]
 OF_FILES = {"check", "convert", "diff", "generate", "ps"}
@@ -97,9 +97,17 @@ def test_every_example_topology_is_right(topology: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
-def test_topologies_are_right(page: Path) -> None:
+def test_topologies_are_right(page: Path, tmp_path: Path) -> None:
+    """A block that begins with the ends of a link is one of two hosts; a text is the file that it names."""
+    for block in blocks(page, "text"):
+        name, text = re.fullmatch(r"# (\S+)\n(.*)", block, re.DOTALL).groups()  # type: ignore[union-attr]
+        (tmp_path / name).write_text(text)
     for block in blocks(page, "yaml"):
-        assert Topology.parse(yaml.safe_load(block)).nodes
+        document = yaml.safe_load(block)
+        if "ends" in document:
+            hosts = {name: {"kind": "host", "interfaces": {"eth0": {}}} for name in ("h1", "h2")}
+            document = {"manystack": 1, "nodes": hosts, "links": [document]}
+        assert Topology.parse(document, tmp_path).nodes
 
 
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=ids)
@@ -122,7 +130,9 @@ def test_commands_for_files_run(page: Path, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "commands.md"], ids=ids)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "docs" / "commands.md", ROOT / "docs" / "links.md"], ids=ids
+)
 def test_commands_for_running_networks_run(page: Path, folder: Path) -> None:
     """Against the three routers, with traffic that does not end before the page does."""
     document = Topology.load("examples/three-routers.yaml").dump()
@@ -130,7 +140,7 @@ def test_commands_for_running_networks_run(page: Path, folder: Path) -> None:
     topology = folder / "three-routers.yaml"
     topology.write_text(yaml.safe_dump(document))
     calls = [arguments for arguments in commands(page, "emu") if arguments[0] not in OF_FILES]
-    assert len(calls) > 4
+    assert len(calls) >= 4
     with running(topology):
         for arguments in calls:
             if arguments != ["watch"]:
@@ -190,7 +200,7 @@ PARTS: list[type[BaseModel]] = [
     schema.WrittenStack,
     schema.WrittenTap,
     schema.WrittenNic,
-    schema.WrittenLink,
+    links.WrittenLink,
     schema.WrittenPing,
     schema.WrittenUdp,
     Interface,
@@ -205,6 +215,39 @@ def test_the_page_on_topologies_names_every_key(part: type[BaseModel]) -> None:
     fields = part.model_fields.items()
     keys = {field.alias or name for name, field in fields if field.annotation is not type(None)}
     assert not {key for key in keys if f"`{key}`" not in page}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [part for part in vars(links).values() if isinstance(part, type) and part.__module__ == links.__name__],
+    ids=lambda part: part.__name__,
+)
+def test_the_page_on_links_names_every_key(part: type[BaseModel]) -> None:
+    page = (ROOT / "docs" / "links.md").read_text()
+    keys = {field.alias or name for name, field in part.model_fields.items()}
+    told = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", page))))
+    assert not keys - told
+
+
+def test_the_page_on_links_names_every_discipline() -> None:
+    page = (ROOT / "docs" / "links.md").read_text()
+    rows = {name: row for name, row in re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", page, re.MULTILINE)}
+    for name, settings in disciplines.DISCIPLINES.items():
+        same = re.search(r"those of `(\w+)`", rows[name])
+        told = rows[name] + (rows[same[1]] if same else "")
+        keys = {key for key, field in disciplines.KEYS.items() if field in settings}
+        assert {key for key in keys if f"`{key}`" in told} == keys
+    assert set(disciplines.DISCIPLINES) <= set(rows)
+
+
+def test_the_guide_shows_lines_of_the_files_that_it_names() -> None:
+    page = ROOT / "docs" / "adding-an-impairment.md"
+    for block in [*blocks(page, "cython"), *blocks(page, "python")]:
+        head, *lines = block.splitlines()
+        text = (ROOT / head.removeprefix("# ")).read_text()
+        assert not [line for line in lines if line not in text.splitlines()]
+    named = re.findall(r"`((?:core|manystack|tests)/[\w/.]+)`", page.read_text())
+    assert not [name for name in named if not (ROOT / name).exists()]
 
 
 def test_the_page_on_commands_shows_every_verb() -> None:

@@ -1,10 +1,13 @@
 """`emu link` and `emu route`: changes to a running network."""
 
+from pathlib import Path
+
 import click
 
 from manystack.client import Client, find
 from manystack.commands.common import Group, echo_json, network_options
 from manystack.errors import UsageError
+from manystack.topology.traces import FILE_KEYS
 
 
 @click.group(cls=Group)
@@ -20,7 +23,8 @@ def link() -> None:
 def set_(a: str, b: str, settings: tuple[str, ...], name: str | None, as_json: bool) -> None:
     """Change parameters from the next packet on: delay=20ms loss=1% bandwidth=10Mbit/s queue=50packets.
 
-    Both directions, or one: forward.delay=20ms (from A to B), reverse.delay=20ms. What is not named stays.
+    Both directions, or one: forward.delay=20ms (from A to B), reverse.delay=20ms. A dot leads into a mapping:
+    jitter.correlation=25%, queue.discipline=codel. What is not named stays.
     """
     both: dict[str, str] = {}
     directions: dict[str, dict[str, str]] = {"forward": {}, "reverse": {}}
@@ -28,6 +32,7 @@ def set_(a: str, b: str, settings: tuple[str, ...], name: str | None, as_json: b
         key, equals, value = setting.partition("=")
         if not equals or not value:
             raise UsageError(f"{setting!r} is not KEY=VALUE; write for example delay=20ms")
+        value = _with_whole_path(key, value)
         direction, dot, own_key = key.partition(".")
         if dot and direction in directions:
             directions[direction][own_key] = value
@@ -39,6 +44,12 @@ def set_(a: str, b: str, settings: tuple[str, ...], name: str | None, as_json: b
         )
     if as_json:
         echo_json(result)
+
+
+def _with_whole_path(key: str, value: str) -> str:
+    """Return a file's name as the network, which runs elsewhere, finds it."""
+    is_file = key.rpartition(".")[2] in FILE_KEYS and not value.startswith("[")
+    return str(Path(value).absolute()) if is_file else value
 
 
 @link.command()

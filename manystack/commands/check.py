@@ -41,7 +41,7 @@ def check(files: tuple[Path, ...], verbose: bool, as_json: bool) -> None:
             click.echo(str(error), err=True)
             reports.append(_refusal(file, error))
             continue
-        document = topology.dump(defaults=True) if verbose else None
+        document = topology.dump(defaults=True, folder=file.absolute().parent) if verbose else None
         reports.append(
             {"file": str(file), "valid": True, "errors": []} | ({"topology": document} if document else {})
         )

@@ -19,6 +19,6 @@ def convert(source: Path, target: Path, as_json: bool) -> None:
     The suffix of a file's name is its format: .msgpack, .yaml or .json.
     """
     topology = load(source, as_json)
-    write_document(target, topology.dump())
+    write_document(target, topology.dump(folder=target.absolute().parent))
     if as_json:
         echo_json({"input": str(source), "output": str(target)})

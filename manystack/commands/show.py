@@ -8,7 +8,6 @@ import click
 from manystack.client import Client, find
 from manystack.commands.common import Group, echo_json, echo_lines, network_options, not_in_this_version
 from manystack.text import NOTHING, bytes_text, count_text, share_text, table, time_text
-from manystack.topology.quantity import format_bandwidth, format_duration
 
 
 @click.group(cls=Group)
@@ -66,23 +65,26 @@ def links(answer: Any) -> list[str]:
         for direction, (source, target) in (("forward", link["ends"]), ("reverse", reversed(link["ends"]))):
             pipe = link[direction]
             dropped = sum(
-                pipe[f"{kind}_packets"] for kind in ("queue_drop", "loss", "down_drop", "loop_drop")
+                pipe[f"{kind}_packets"]
+                for kind in ("queue_drop", "early_drop", "loss", "down_drop", "loop_drop")
             )
+            settings = pipe["settings"]
             rows.append(
                 [
                     f"{source} → {target}",
                     "up" if link["up"] else "down",
-                    format_bandwidth(pipe["bandwidth_bps"]) if pipe["bandwidth_bps"] else NOTHING,
-                    format_duration(pipe["delay_ns"]) if pipe["delay_ns"] else NOTHING,
-                    f"{100 * pipe['loss']:g}%" if pipe["loss"] else NOTHING,
-                    queue_text(pipe),
+                    setting_text(settings.pop("bandwidth", NOTHING)),
+                    settings.pop("delay", NOTHING),
+                    setting_text(settings.pop("loss", NOTHING)),
+                    queue_text(pipe, settings.pop("queue", None)),
+                    ", ".join(f"{key} {setting_text(value)}" for key, value in settings.items()) or NOTHING,
                     count_text(pipe["sent_packets"]),
                     count_text(pipe["delivered_packets"]),
                     f"{dropped:,} ({share_text(dropped, pipe['sent_packets'])})" if dropped else "0",
                 ]
             )
-    headers = ["LINK", "STATE", "BANDWIDTH", "DELAY", "LOSS", "QUEUE", "SENT", "DELIVERED", "DROPPED"]
-    return table(headers, rows, left=2)
+    headers = ["LINK", "STATE", "BANDWIDTH", "DELAY", "LOSS", "QUEUE", "BESIDE", "SENT", "DELIVERED"]
+    return table([*headers, "DROPPED"], rows, left=2)
 
 
 @verb("routes", "Route tables.")
@@ -142,11 +144,25 @@ def daemons(node: str | None, name: str | None, as_json: bool) -> None:
     not_in_this_version("emu show daemons")
 
 
-def queue_text(pipe: Any) -> str:
-    """Return a queue's limits."""
-    limits = []
+def setting_text(value: Any) -> str:
+    """Return a setting as it stands in a topology, a mapping within parentheses."""
+    if isinstance(value, dict):
+        return f"({', '.join(f'{key} {setting_text(part)}' for key, part in value.items())})"
+    return str(value)
+
+
+def queue_text(pipe: Any, setting: Any) -> str:
+    """Return a queue's limits, and its discipline where that is not the usual one."""
+    parts = []
+    if isinstance(setting, dict):
+        parts = [setting_text(value) for key, value in setting.items() if key == "discipline"]
+        parts += [
+            f"{key} {setting_text(value)}"
+            for key, value in setting.items()
+            if key not in ("discipline", "limit")
+        ]
     if pipe["queue_limit_packets"] is not None:
-        limits.append(f"{pipe['queue_limit_packets']} packets")
+        parts.append(f"{pipe['queue_limit_packets']} packets")
     if pipe["queue_limit_bytes"] is not None:
-        limits.append(bytes_text(pipe["queue_limit_bytes"]))
-    return ", ".join(limits) or NOTHING
+        parts.append(bytes_text(pipe["queue_limit_bytes"]))
+    return ", ".join(parts) or NOTHING

@@ -2,18 +2,18 @@
 
 from manystack.topology.errors import PlacedError, TopologyError
 from manystack.topology.generate import generate
+from manystack.topology.merging import changed_parameters
 from manystack.topology.model import (
     End,
     Interface,
     Link,
     Node,
-    PipeParameters,
     Route,
     TimeMode,
     Traffic,
 )
+from manystack.topology.pipe import PipeParameters
 from manystack.topology.routing import shortest_routes
-from manystack.topology.schema import pipe_parameters_from_text
 from manystack.topology.topology import Topology
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "Topology",
     "TopologyError",
     "Traffic",
+    "changed_parameters",
     "generate",
-    "pipe_parameters_from_text",
     "shortest_routes",
 ]

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Final
 
 from manystack.topology.errors import NOT_YET, Problems, below, short
+from manystack.topology.links import WrittenLink
 from manystack.topology.model import (
     BRIDGE_KINDS,
     DEVICE_KINDS,
@@ -23,7 +24,7 @@ from manystack.topology.model import (
     Traffic,
     format_mac,
 )
-from manystack.topology.schema import INTERFACE_NAME, WrittenLink, WrittenTraffic
+from manystack.topology.schema import INTERFACE_NAME, WrittenTraffic
 from manystack.topology.segments import segments
 
 Nodes = Mapping[str, Node | None]

@@ -15,7 +15,7 @@ import msgpack  # type: ignore[import-untyped]
 import yaml
 
 from manystack.topology.errors import PlacedError, Problems, TopologyError, below, short
-from manystack.topology.model import Document
+from manystack.topology.part import Document
 
 MAX_FILE_BYTES: Final = 32 * 2**20
 MAX_VALUES: Final = 4_000_000
@@ -249,7 +249,7 @@ class _YamlReader:
         value: object
         match event:
             case yaml.ScalarEvent():
-                value = _scalar(event.value) if event.implicit[0] else event.value
+                value = scalar(event.value) if event.implicit[0] else event.value
             case yaml.SequenceStartEvent():
                 value = [self.value(item, nesting + 1) for item in self.until(yaml.SequenceEndEvent)]
             case _:
@@ -278,7 +278,8 @@ class _YamlReader:
         return value
 
 
-def _scalar(text: str) -> object:
+def scalar(text: str) -> object:
+    """Return what a plain word of YAML 1.2 means: nothing, a truth value, a number, or text."""
     if text in _WORDS:
         return _WORDS[text]
     if len(text) <= _LONGEST_NUMBER:

@@ -7,11 +7,13 @@ in `schema`, because it changes when defaults are filled in and names are looked
 import re
 from collections.abc import Iterator
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from manystack.topology.errors import NOT_YET, short
+from manystack.topology.part import Part
+from manystack.topology.pipe import PipeParameters
 
 STACK_KINDS: Final = frozenset({"host", "router"})
 BRIDGE_KINDS: Final = frozenset({"switch", "hub"})
@@ -134,12 +136,6 @@ Mac = Annotated[bytes, BeforeValidator(_mac)]
 Mtu = Annotated[int, BeforeValidator(_mtu)]
 
 
-class Part(BaseModel):
-    """A part of a topology: typed, frozen, and with no other keys than its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
 class TimeMode(Part):
     """Which clock a run has. Dilated: one emulated second takes `factor` real ones."""
 
@@ -212,21 +208,6 @@ class End(Part):
         return f"{self.node}.{self.interface}"
 
 
-class PipeParameters(Part):
-    """What one direction of a link does to packets; as it stands, nothing.
-
-    `bandwidth_bps` 0 is no limit, and so is a queue limit of None. The bandwidth is that of Ethernet frames
-    without preamble, gap and checksum, plus `overhead_bytes` a frame. `loss` is 0 to 1, on the wire.
-    """
-
-    bandwidth_bps: int = Field(default=0, ge=0)
-    overhead_bytes: int = Field(default=0, ge=0)
-    delay_ns: int = Field(default=0, ge=0)
-    loss: float = Field(default=0.0, ge=0.0, le=1.0)
-    queue_limit_packets: int | None = Field(default=None, ge=1)
-    queue_limit_bytes: int | None = Field(default=None, ge=1)
-
-
 class Link(Part):
     """Two interfaces and the pipes between them; `forward` leads from the first end to the second."""
 
@@ -253,6 +234,3 @@ class Traffic(Part):
     count: int | None = None
     ttl: int = 64
     rate_bps: int = 0
-
-
-Document = dict[str, Any]

@@ -35,6 +35,7 @@ class _Quantity:
     units: dict[str, int]
     likely_unit: str
     maximum: int
+    minimum: int = 0
 
     def parse(self, value: object) -> int:
         """Return the whole number of smallest units that `value`, text with a unit, stands for."""
@@ -51,7 +52,7 @@ class _Quantity:
             raise ValueError(self._about_unit(number, unit))
         exact = Decimal(number) * self.units[unit]
         smallest = next(iter(self.units))
-        if exact < 0:
+        if exact < 0 and self.minimum == 0:
             raise ValueError(f"{value} is negative: {self.name} is at least 0{smallest}")
         if exact != int(exact):
             raise ValueError(f"{value} is not a whole number of {smallest}")
@@ -59,6 +60,8 @@ class _Quantity:
             # In the largest unit that says it exactly.
             size, unit = max((size, unit) for unit, size in self.units.items() if not self.maximum % size)
             raise ValueError(f"{value} is too large: at most {self.maximum // size}{unit}")
+        if exact < self.minimum:
+            raise ValueError(f"{value} is too small: at least {self.minimum}{smallest}")
         return int(exact)
 
     def _about_unit(self, number: str, unit: str) -> str:
@@ -91,6 +94,7 @@ _BANDWIDTH = _Quantity(
     10**12,
 )
 _SIZE = _Quantity("a size", {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}, "B", 2**50)
+_OVERHEAD = _Quantity("a size", _SIZE.units, "B", 65535, -65535)
 
 
 def parse_duration(value: object) -> int:
@@ -111,6 +115,21 @@ def parse_bandwidth(value: object) -> int:
 def parse_size(value: object) -> int:
     """Return bytes, 0 to 2^50, for a text such as "1500B" or "64KiB"."""
     return _SIZE.parse(value)
+
+
+def parse_overhead(value: object) -> int:
+    """Return bytes that may be less than none, -65535 to 65535, for a text such as "24B" or "-14B"."""
+    return _OVERHEAD.parse(value)
+
+
+def parse_packets(value: object) -> int:
+    """Return the number of packets in a text such as "100packets"."""
+    text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    packets = _PACKETS.fullmatch(text) if len(text) <= _LONGEST_TEXT else None
+    if packets is None:
+        example = f"{text}packets" if re.fullmatch("[0-9]{1,9}", text) else "a number such as 100packets"
+        raise ValueError(f"{short(value)} is no number of packets: write {example}")
+    return int(packets[1])
 
 
 def parse_ratio(value: object) -> float:

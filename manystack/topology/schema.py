@@ -1,42 +1,31 @@
-"""What a document may say, part by part: schema version 1 as it is written.
+"""What a document may say, part by part: schema version 1 as it is written. Links are in `links`.
 
-A key of type `Later` belongs to the schema, but not to this version. `Problems` hears of everything that
-pydantic finds, as a sentence with its place.
+A key of type `Later` belongs to the schema, but not to this version.
 """
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
-from manystack.topology.errors import NOT_YET, Problems, below, short
+from manystack.topology.errors import NOT_YET, short
+from manystack.topology.links import parse_delay
 from manystack.topology.model import (
     Address,
     Interface,
     Mtu,
-    Part,
-    PipeParameters,
     Route,
     TimeMode,
     ipv4_address,
     not_ipv6,
     unicast,
 )
-from manystack.topology.quantity import parse_bandwidth, parse_duration, parse_queue, parse_ratio, parse_size
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+from manystack.topology.part import Part
+from manystack.topology.quantity import parse_bandwidth, parse_duration, parse_size
 
 SCHEMA_VERSION: Final = 1
 NODE_NAME: Final = re.compile("[A-Za-z0-9_-]+")
 INTERFACE_NAME: Final = re.compile("[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-# What waits where a bandwidth is given and no queue: enough for most, and a flood does not eat the memory.
-DEFAULT_QUEUE_PACKETS: Final = 1000
-# Of a pipe, or between two packets of a flow.
-LONGEST_DELAY_NS: Final = 10**15
-
-LATER_DISCIPLINES: Final = ("drophead", "wfq", "drr", "red", "codel", "pie", "fq_codel", "fq_pie")
 
 
 def _later(value: object) -> None:
@@ -87,29 +76,8 @@ def _payload(value: object) -> int:
     return size_bytes
 
 
-def _overhead(value: object) -> int:
-    overhead_bytes = parse_size(value)
-    if overhead_bytes > 65535:
-        raise ValueError(f"{value} is too large: at most 65535B")
-    return overhead_bytes
-
-
-def _bandwidth(value: object) -> int:
-    bandwidth_bps = parse_bandwidth(value)
-    if 0 < bandwidth_bps < 100:
-        raise ValueError(f"{value} is too slow: a link has at least 100bit/s")
-    return bandwidth_bps
-
-
-def _delay(value: object) -> int:
-    delay_ns = parse_duration(value)
-    if delay_ns > LONGEST_DELAY_NS:
-        raise ValueError(f"{value} is too long: at most {LONGEST_DELAY_NS // 10**9}s")
-    return delay_ns
-
-
 def _interval(value: object) -> int:
-    interval_ns = _delay(value)
+    interval_ns = parse_delay(value)
     if interval_ns == 0:
         raise ValueError(f"{value} is too short: at least 1ns")
     return interval_ns
@@ -122,21 +90,8 @@ def _rate(value: object) -> int:
     return rate_bps
 
 
-class _Queue(Part):
-    limit: Annotated[tuple[int | None, int | None], BeforeValidator(parse_queue)] = (None, None)
-    discipline: Literal["droptail"] = "droptail"
-
-
-def _queue(value: object) -> object:
-    """A queue is its limit alone, or a mapping."""
-    return value if isinstance(value, dict) else _Queue.model_construct(limit=parse_queue(value))
-
-
 Later = Annotated[None, BeforeValidator(_later)]
-Bandwidth = Annotated[int, BeforeValidator(_bandwidth)]
 Duration = Annotated[int, BeforeValidator(parse_duration)]
-Ratio = Annotated[float, BeforeValidator(parse_ratio)]
-Size = Annotated[int, BeforeValidator(parse_size)]
 NodeName = Annotated[str, BeforeValidator(_node_name)]
 Payload = Annotated[int, BeforeValidator(_payload)]
 
@@ -206,31 +161,6 @@ NODE_KINDS: Final[dict[str, type[WrittenNode]]] = {
 }
 
 
-class WrittenPipe(Part):
-    """One direction of a link. Only what was given counts (`model_fields_set`)."""
-
-    parts: ClassVar[dict[str, type[BaseModel]]] = {"queue": _Queue}
-    bandwidth: Bandwidth = 0
-    overhead: Annotated[int, BeforeValidator(_overhead)] = 0
-    delay: Annotated[int, BeforeValidator(_delay)] = 0
-    loss: Ratio = 0.0
-    queue: Annotated[_Queue, BeforeValidator(_queue)] = _Queue()
-    ber: Later = None
-    jitter: Later = None
-    duplicate: Later = None
-    reorder: Later = None
-    corrupt: Later = None
-
-
-class WrittenLink(WrittenPipe):
-    """A link: what stands beside `ends` holds for both directions, unless a direction says otherwise."""
-
-    parts: ClassVar = {"forward": WrittenPipe, "reverse": WrittenPipe, "queue": _Queue}
-    ends: list[str] = Field(min_length=2, max_length=2, description="write ends: [a.eth0, b.eth0]")
-    forward: WrittenPipe = WrittenPipe()
-    reverse: WrittenPipe = WrittenPipe()
-
-
 class _WrittenTraffic(Part):
     kind: Literal["ping", "udp"]
     from_: NodeName = Field(alias="from", description="name the node that sends")
@@ -260,142 +190,3 @@ class WrittenUdp(_WrittenTraffic):
 WrittenTraffic = WrittenPing | WrittenUdp
 TRAFFIC_KINDS: Final[dict[str, type[WrittenTraffic]]] = {"ping": WrittenPing, "udp": WrittenUdp}
 LATER_TRAFFIC_KINDS: Final = ("tcp",)
-
-M = TypeVar("M", bound=BaseModel)
-
-
-def read_part(problems: Problems, model: type[M], written: object, place: str) -> M | None:
-    """Return a part of a document as a model, with all its mistakes noted.
-
-    What is wrong is left out, so that what else is wrong can be seen; None if nothing comes of the rest.
-    """
-    try:
-        return model.model_validate(written)
-    except ValidationError as error:
-        details = error.errors(include_url=False)
-    for detail in details:
-        _note(problems, model, detail, place)
-    try:
-        return model.model_validate(_without(written, [detail["loc"] for detail in details]))
-    except ValidationError:
-        return None
-
-
-def _without(written: object, paths: list[tuple[int | str, ...]]) -> object:
-    """Return a mapping without what is at the paths. A list goes as a whole: places count its entries."""
-    if not isinstance(written, dict):
-        return written
-    below_key: dict[int | str, list[tuple[int | str, ...]]] = {}
-    for step, *rest in paths:
-        below_key.setdefault(step, []).append(tuple(rest))
-    kept = {key: value for key, value in written.items() if key not in below_key}
-    for key, rests in below_key.items():
-        if all(rests) and isinstance(written.get(str(key)), dict):
-            kept[key] = _without(written[key], rests)
-    return kept
-
-
-def read_kind(
-    problems: Problems,
-    kinds: Mapping[str, type[M]],
-    written: object,
-    place: str,
-    *,
-    later: tuple[str, ...] = (),
-) -> M | None:
-    """Return a part whose `kind` says what else it may hold."""
-    if not isinstance(written, dict):
-        problems.add(place, f"must be a mapping with a kind, not {short(written)}")
-        return None
-    kind = written.get("kind")
-    if isinstance(kind, str) and kind in kinds:
-        return read_part(problems, kinds[kind], written, place)
-    if "kind" not in written:
-        problems.add(f"{place}.kind", f"is missing: write one of {', '.join(kinds)}")
-    elif isinstance(kind, str) and kind in later:
-        problems.add(f"{place}.kind", f"kind {kind} is {NOT_YET}")
-    else:
-        problems.add_unknown(f"{place}.kind", "kind", kind, kinds)
-    return None
-
-
-def _default_queue(bandwidth_bps: int) -> tuple[int | None, int | None]:
-    return DEFAULT_QUEUE_PACKETS if bandwidth_bps else None, None
-
-
-def pipe_parameters(*written: WrittenPipe, base: PipeParameters) -> PipeParameters:
-    """Return `base` changed by what was written, the later the stronger.
-
-    A pipe that gets its first bandwidth here, and no word about its queue, has one of DEFAULT_QUEUE_PACKETS;
-    that goes again with the bandwidth.
-    """
-    given = {key: getattr(pipe, key) for pipe in written for key in pipe.model_fields_set}
-    queue = base.queue_limit_packets, base.queue_limit_bytes
-    if "queue" in given:
-        queue = given["queue"].limit
-    elif "bandwidth" in given and queue == _default_queue(base.bandwidth_bps):
-        queue = _default_queue(given["bandwidth"])
-    return PipeParameters(
-        bandwidth_bps=given.get("bandwidth", base.bandwidth_bps),
-        overhead_bytes=given.get("overhead", base.overhead_bytes),
-        delay_ns=given.get("delay", base.delay_ns),
-        loss=given.get("loss", base.loss),
-        queue_limit_packets=queue[0],
-        queue_limit_bytes=queue[1],
-    )
-
-
-def pipe_parameters_from_text(texts: Mapping[str, str], base: PipeParameters) -> PipeParameters:
-    """Return `base` with what `emu link set` was given: {"delay": "20ms", "loss": "1%"}.
-
-    Keys and values are those of a link in a document. Raises TopologyError; the places are the keys.
-    """
-    problems = Problems()
-    written = read_part(problems, WrittenPipe, dict(texts), "") or WrittenPipe()
-    problems.check()
-    return pipe_parameters(written, base=base)
-
-
-def _note(problems: Problems, model: type[BaseModel], detail: "ErrorDetails", place: str) -> None:
-    """Turn what pydantic says into a sentence of ours."""
-    for step in detail["loc"]:
-        if detail["type"] != "extra_forbidden" or step is not detail["loc"][-1]:
-            model = getattr(model, "parts", {}).get(step, model)
-        # pydantic's word for a key that is wrong itself.
-        if step != "[key]":
-            place = below(place, step)
-    value = detail["input"]
-    limits = detail.get("ctx", {})
-    fields = {field.alias or name: field for name, field in model.model_fields.items()}
-    match detail["type"]:
-        case "extra_forbidden":
-            allowed = [key for key, field in fields.items() if field.annotation is not type(None)]
-            problems.add_unknown(place, "key", detail["loc"][-1], allowed)
-        case "missing":
-            problems.add(place, f"is missing: {fields[str(detail['loc'][-1])].description}")
-        case "value_error":
-            problems.add(place, str(limits["error"]))
-        case "literal_error" if value in LATER_DISCIPLINES:
-            problems.add(place, f"discipline {value} is {NOT_YET}")
-        case "literal_error":
-            problems.add(place, f"{short(value)} is not known here; allowed: {limits['expected']}")
-        case "dict_type" | "model_type":
-            problems.add(place, f"must be a mapping, not {short(value)}")
-        case "list_type":
-            problems.add(place, f"must be a list, not {short(value)}")
-        case "string_type":
-            problems.add(place, f"must be text, not {short(value)}: put it in quotes")
-        case "int_type":
-            problems.add(place, f"must be a whole number without a unit, not {short(value)}")
-        case "too_short" | "too_long":
-            problems.add(place, f"must have {limits.get('min_length', limits.get('max_length'))} entries")
-        case "greater_than_equal":
-            problems.add(place, f"{short(value)} is too small: at least {limits['ge']}")
-        case "less_than_equal":
-            problems.add(place, f"{short(value)} is too large: at most {limits['le']}")
-        case "less_than":
-            problems.add(place, f"{short(value)} is too large: at most {limits['lt'] - 1}")
-        case _:
-            problems.add(
-                place, f"{short(value)} is not possible here: {detail['msg'].replace('Input', 'it')}"
-            )

@@ -18,17 +18,20 @@ from manystack.topology.checks import (
 )
 from manystack.topology.errors import Problems, TopologyError
 from manystack.topology.files import read_document
+from manystack.topology.links import WrittenLink
+from manystack.topology.merging import LinkReader
 from manystack.topology.model import (
     BRIDGE_MTU,
-    Document,
     Interface,
     Link,
     Node,
-    Part,
-    PipeParameters,
     TimeMode,
     Traffic,
 )
+from manystack.topology.part import Document, Part
+from manystack.topology.pipe import PipeParameters
+from manystack.topology.pipe_writing import chosen
+from manystack.topology.reading import read_kind, read_part
 from manystack.topology.schema import (
     LATER_TRAFFIC_KINDS,
     NODE_KINDS,
@@ -37,16 +40,13 @@ from manystack.topology.schema import (
     TRAFFIC_KINDS,
     Header,
     WrittenBridge,
-    WrittenLink,
     WrittenNic,
     WrittenPing,
     WrittenStack,
     WrittenTap,
-    pipe_parameters,
-    read_kind,
-    read_part,
 )
-from manystack.topology.writing import chosen, write_link, write_node, write_traffic
+from manystack.topology.traces import Files
+from manystack.topology.writing import write_link, write_node, write_traffic
 
 
 class Topology(Part):
@@ -65,27 +65,35 @@ class Topology(Part):
 
     @classmethod
     def load(cls, path: str | Path) -> "Topology":
-        """Read a file: .msgpack, .yaml, .yml or .json. Raises TopologyError with everything that is wrong."""
+        """Read a file: .msgpack, .yaml, .yml or .json. Raises TopologyError with everything that is wrong.
+
+        Files that it names are looked for beside it.
+        """
         problems = Problems()
         try:
-            return cls._parse(read_document(Path(path), problems), problems)
+            return cls._parse(
+                read_document(Path(path), problems), problems, Files(Path(path).absolute().parent)
+            )
         except TopologyError as error:
             raise TopologyError(error.errors, Path(path)) from None
 
     @classmethod
-    def parse(cls, document: Document) -> "Topology":
-        """Return what a document describes. Raises TopologyError with everything that is wrong."""
-        return cls._parse(document, Problems())
+    def parse(cls, document: Document, folder: Path | None = None) -> "Topology":
+        """Return what a document describes. Raises TopologyError with everything that is wrong.
+
+        Files that it names are looked for in `folder`, or in the working directory.
+        """
+        return cls._parse(document, Problems(), Files((folder or Path()).absolute()))
 
     @classmethod
-    def _parse(cls, document: object, problems: Problems) -> "Topology":
+    def _parse(cls, document: object, problems: Problems, files: Files) -> "Topology":
         header = read_part(problems, Header, document, "") or Header()
         known = document if isinstance(document, dict) else dict.fromkeys(Header.required)
         for key, hint in Header.required.items():
             if key not in known:
                 problems.add(key, f"is missing: {hint}")
         nodes = {name: _read_node(problems, name, node) for name, node in _mapping(known, "nodes").items()}
-        links = _read_links(problems, nodes, _list(known, "links"))
+        links = _read_links(problems, nodes, _list(known, "links"), files)
         traffic = [
             _read_traffic(problems, nodes, f"traffic[{number}]", item)
             for number, item in enumerate(_list(known, "traffic"))
@@ -112,8 +120,11 @@ class Topology(Part):
         problems.check()
         return self.model_copy(update={"time": time})
 
-    def dump(self, *, defaults: bool = False) -> Document:
-        """Return a document that is parsed to this topology again; with all defaults written out if asked."""
+    def dump(self, *, defaults: bool = False, folder: Path | None = None) -> Document:
+        """Return a document that is parsed to this topology again; with all defaults written out if asked.
+
+        Files are named by their whole path, but those in `folder` as seen from there.
+        """
         header: Document = {"manystack": SCHEMA_VERSION}
         header |= chosen(
             {"name": self.name, "time": str(self.time), "seed": self.seed, "routes": self.routes},
@@ -122,7 +133,7 @@ class Topology(Part):
         )
         parts = {
             "nodes": {name: write_node(node, defaults) for name, node in self.nodes.items()},
-            "links": [write_link(link, self.nodes, defaults) for link in self.links],
+            "links": [write_link(link, self.nodes, defaults, folder) for link in self.links],
             "traffic": [write_traffic(traffic, defaults) for traffic in self.traffic],
         }
         return header | chosen(parts, {"links": [], "traffic": []}, defaults)
@@ -171,27 +182,34 @@ def _read_node(problems: Problems, name: str, document: object) -> Node | None:
     return node
 
 
-def _read_links(problems: Problems, nodes: dict[str, Node | None], documents: list[Any]) -> list[Link]:
+def _read_links(
+    problems: Problems, nodes: dict[str, Node | None], documents: list[Any], files: Files
+) -> list[Link]:
     """Return the links, and give each switch and hub the ports that they take."""
-    written = {
-        number: link
-        for number, document in enumerate(documents)
-        if (link := read_part(problems, WrittenLink, document, f"links[{number}]"))
-    }
+    reader = LinkReader(files)
+    written = {}
+    parameters = {}
+    for number, document in enumerate(documents):
+        place = f"links[{number}]"
+        before = len(problems.errors)
+        link = read_part(problems, WrittenLink, document, place)
+        if link:
+            written[number] = link
+            # From keys that are wrong themselves, nothing follows for how they go together.
+            if len(problems.errors) == before:
+                parameters[number] = reader.parameters(problems, document, place)
     ends, ports = resolve_links(problems, nodes, written)
     for name, names in ports.items():
         bridge = nodes[name]
         if bridge:
             interfaces = dict.fromkeys(names, Interface(mtu=BRIDGE_MTU))
             nodes[name] = bridge.model_copy(update={"interfaces": interfaces})
+    ideal = PipeParameters(), PipeParameters()
     return [
-        Link(
-            ends=ends[number],
-            forward=pipe_parameters(link, link.forward, base=PipeParameters()),
-            reverse=pipe_parameters(link, link.reverse, base=PipeParameters()),
-        )
-        for number, link in written.items()
+        Link(ends=ends[number], forward=forward, reverse=reverse)
+        for number in written
         if number in ends
+        for forward, reverse in [parameters.get(number, ideal)]
     ]
 
 

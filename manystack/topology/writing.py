@@ -1,44 +1,28 @@
 """A topology's parts as a document has them: the way back from `schema`."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from manystack.topology.model import (
     BRIDGE_KINDS,
     DEVICE_KINDS,
     EVERYWHERE,
-    Document,
     End,
     Interface,
     Link,
     Node,
-    PipeParameters,
     Route,
     Traffic,
     format_mac,
 )
-from manystack.topology.quantity import (
-    format_bandwidth,
-    format_duration,
-    format_queue,
-    format_ratio,
-    format_size,
-)
-from manystack.topology.schema import DEFAULT_QUEUE_PACKETS
+from manystack.topology.part import Document
+from manystack.topology.pipe_writing import chosen, write_pipe
+from manystack.topology.quantity import format_bandwidth, format_duration, format_size
 
-_PIPE_DEFAULTS = {"bandwidth": "unlimited", "overhead": "0B", "delay": "0ns", "loss": "0%"}
 _TRAFFIC_DEFAULTS: dict[str, Document] = {
     "ping": {"interval": "1s", "size": "56B", "ttl": 64, "start": "0ns"},
     "udp": {"size": "1000B", "start": "0ns"},
 }
-
-
-def chosen(document: Document, default: Document, defaults: bool) -> Document:
-    """Return a document without what is None, and, unless `defaults` are wanted, without what is default."""
-    return {
-        key: value
-        for key, value in document.items()
-        if value is not None and (defaults or key not in default or default[key] != value)
-    }
 
 
 def write_node(node: Node, defaults: bool) -> Document:
@@ -79,10 +63,10 @@ def _write_route(route: Route) -> Document:
     return {"to": to} if route.via is None else {"to": to, "via": str(route.via)}
 
 
-def write_link(link: Link, nodes: Mapping[str, Node], defaults: bool) -> Document:
+def write_link(link: Link, nodes: Mapping[str, Node], defaults: bool, folder: Path | None) -> Document:
     """Return a link's document; what both directions have in common stands once."""
     document: Document = {"ends": [_write_end(end, nodes) for end in link.ends]}
-    forward, reverse = (_write_pipe(pipe, defaults) for pipe in (link.forward, link.reverse))
+    forward, reverse = (write_pipe(pipe, defaults, folder) for pipe in (link.forward, link.reverse))
     if forward == reverse:
         return document | forward
     return document | chosen(
@@ -92,19 +76,6 @@ def write_link(link: Link, nodes: Mapping[str, Node], defaults: bool) -> Documen
 
 def _write_end(end: End, nodes: Mapping[str, Node]) -> str:
     return end.node if nodes[end.node].kind in DEVICE_KINDS else str(end)
-
-
-def _write_pipe(pipe: PipeParameters, defaults: bool) -> Document:
-    document = {
-        "bandwidth": format_bandwidth(pipe.bandwidth_bps),
-        "overhead": format_size(pipe.overhead_bytes),
-        "delay": format_duration(pipe.delay_ns),
-        "loss": format_ratio(pipe.loss),
-        "queue": format_queue(pipe.queue_limit_packets, pipe.queue_limit_bytes),
-    }
-    # Without a bandwidth nothing waits, and the default is no limit.
-    default_queue = f"{DEFAULT_QUEUE_PACKETS}packets" if pipe.bandwidth_bps else "unlimited"
-    return chosen(document, _PIPE_DEFAULTS | {"queue": default_queue}, defaults)
 
 
 def write_traffic(traffic: Traffic, defaults: bool) -> Document:

@@ -1,0 +1,407 @@
+"""From what is written of a link to what its directions do: defaults, changes, and what excludes what.
+
+A direction of a link, and `emu link set`, name only what differs. Both are documents laid over another one:
+key by key, down into mappings, and what is not named stays. Where a key is named that is one of several ways
+to say a thing (a loss rate, a loss model, …), the other ways go.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from manystack.topology.disciplines import DISCIPLINES, KEYS, keys_of
+from manystack.topology.errors import PlacedError, Problems, TopologyError, below
+from manystack.topology.links import (
+    ATM,
+    ATM_CELL_OVERHEAD_BYTES,
+    WrittenBandwidth,
+    WrittenChance,
+    WrittenInterval,
+    WrittenJitter,
+    WrittenLoss,
+    WrittenPipe,
+    WrittenQueue,
+    WrittenSlots,
+)
+from manystack.topology.part import Document
+from manystack.topology.pipe import (
+    DEFAULT_QUEUE_PACKETS,
+    Chance,
+    GilbertElliott,
+    Jitter,
+    Markov,
+    Mask,
+    PipeParameters,
+    Queue,
+    RecordedBandwidth,
+    RecordedLoss,
+    Reorder,
+    Slots,
+    Variation,
+)
+from manystack.topology.pipe_writing import write_pipe
+from manystack.topology.reading import read_part
+from manystack.topology.traces import Files
+
+DIRECTIONS: Final = ("forward", "reverse")
+
+# The key that is meant where one value stands for the whole mapping.
+_MAIN: Final = {
+    "jitter": "spread",
+    "slots": "interval",
+    "loss": "rate",
+    "duplicate": "rate",
+    "corrupt": "rate",
+    "reorder": "rate",
+    "queue": "limit",
+    "bandwidth": "rate",
+    "slots.interval": "from",
+}
+# What such a value switches off as a whole when it is nothing.
+_OFF: Final = frozenset({"jitter", "slots", "loss", "duplicate", "corrupt", "reorder"})
+# Ways to say one thing: a key that is named takes the place of those that stand in no way with it.
+_WAYS: Final[dict[str, tuple[frozenset[str], ...]]] = {
+    "bandwidth": (frozenset({"rate"}), frozenset({"trace", "format", "repeat"})),
+    "jitter": (frozenset({"spread", "distribution"}), frozenset({"spread", "table"}), frozenset({"cdf"})),
+    "slots.interval": (
+        frozenset({"from", "to"}),
+        frozenset({"mean", "spread", "distribution"}),
+        frozenset({"mean", "spread", "table"}),
+        frozenset({"cdf"}),
+    ),
+    "loss": (
+        frozenset({"rate", "correlation"}),
+        frozenset({"gilbert_elliott"}),
+        frozenset({"markov"}),
+        frozenset({"trace"}),
+    ),
+}
+
+
+def merged(base: Document, change: Document) -> Document:
+    """Return the document of a pipe changed by another, both of the right types; main values spelt out."""
+    result = dict(base)
+    for key, value in change.items():
+        result[key] = _merged_value(key, result.get(key), value)
+    if change.get("cell") == ATM:
+        result["cell_overhead"] = change.get("cell_overhead", f"{ATM_CELL_OVERHEAD_BYTES}B")
+    return result
+
+
+def _merged_value(path: str, old: object, new: object) -> object:
+    if path in _OFF and _is_nothing(new):
+        return _spelt_out(path, new)
+    # One distance, and a mask, say it all.
+    is_whole = path == "queue.mask" or (path == "slots.interval" and not isinstance(new, dict))
+    old, new = _spelt_out(path, old), _spelt_out(path, new)
+    if is_whole or not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    kept = dict(old)
+    ways = _WAYS.get(path, ())
+    for named in new:
+        standing = frozenset[str]().union(*(way for way in ways if named in way))
+        if standing:
+            gone = frozenset[str]().union(*ways) - standing
+            kept = {key: value for key, value in kept.items() if key not in gone}
+    discipline = kept.get("discipline", "droptail")
+    if path == "queue" and new.get("discipline", discipline) != discipline:
+        kept = {key: value for key, value in kept.items() if key == "limit"}
+    for key, value in new.items():
+        kept[key] = _merged_value(f"{path}.{key}", kept.get(key), value)
+    return kept
+
+
+def _spelt_out(path: str, value: object) -> object:
+    if path not in _MAIN or value is None or isinstance(value, dict):
+        return value
+    return {_MAIN[path]: value}
+
+
+def _is_nothing(value: object) -> bool:
+    return not isinstance(value, dict) and re.fullmatch(r"0+(\.0*)?\s*[a-zµ%]*", str(value)) is not None
+
+
+@dataclass
+class LinkReader:
+    """Reads what links do. Those that are written alike, of which large networks are made, are read once."""
+
+    files: Files
+    _known: dict[str, tuple[PipeParameters, PipeParameters]] = field(default_factory=dict)
+
+    def parameters(
+        self, problems: Problems, document: Document, place: str
+    ) -> tuple[PipeParameters, PipeParameters]:
+        """Return what the two directions of a link do; each mistake is noted once, where it was written."""
+        both = {key: value for key, value in document.items() if key not in ("ends", *DIRECTIONS)}
+        owns = [document.get(direction, {}) for direction in DIRECTIONS]
+        written = repr((both, owns))
+        known = self._known.get(written)
+        if known is not None:
+            return known
+        found: dict[PlacedError, None] = {}
+        results: list[PipeParameters] = []
+        for direction, own in zip(DIRECTIONS, owns, strict=True):
+            mistakes = Problems()
+            results.append(_resolve(mistakes, merged(merged({}, both), own), self.files))
+            for mistake in mistakes.errors:
+                where = f"{place}.{direction}" if _is_own(own, both, mistake.place) else place
+                found[PlacedError(f"{where}.{mistake.place}", mistake.message)] = None
+        for mistake in found:
+            problems.add(mistake.place, mistake.message)
+        if not found:
+            self._known[written] = results[0], results[1]
+        return results[0], results[1]
+
+
+def _is_own(own: Document, both: Document, place: str) -> bool:
+    """Return whether what is wrong at a place was said for one direction alone, not for both."""
+    if _names(own, place) or _names(both, place):
+        return _names(own, place)
+    # What is missing is missing beside what was said.
+    return _names(own, place.rpartition(".")[0])
+
+
+def _names(document: Document, place: str) -> bool:
+    """Return whether a document says something at a place, or something that stands for it."""
+    part: object = document
+    for step in place.split("."):
+        if not isinstance(part, dict):
+            return True
+        if step not in part:
+            return False
+        part = part[step]
+    return True
+
+
+def changed_parameters(
+    base: PipeParameters, both: Document, own: Document | None = None, direction: str = ""
+) -> PipeParameters:
+    """Return `base` with what `emu link set` was given: {"delay": "20ms", "loss": {"rate": "1%"}}.
+
+    Keys and values are those of a link in a document; files are in the working directory. `own` is for this
+    direction alone. Raises TopologyError; the places are the keys, those of `own` behind the direction.
+    """
+    own = own or {}
+    problems = Problems()
+    for change, place in ((both, ""), (own, direction)):
+        read_part(problems, WrittenPipe, change, place)
+    problems.check()
+    files = Files(Path().absolute())
+    files.remember(base)
+    files.forget({"both": both, "own": own})
+    parameters = _resolve(problems, merged(merged(merged({}, write_pipe(base)), both), own), files)
+    if problems.errors:
+        raise TopologyError(
+            [
+                PlacedError(below(direction, error.place), error.message)
+                if _is_own(own, both, error.place)
+                else error
+                for error in problems.errors
+            ]
+        )
+    return parameters
+
+
+def _resolve(problems: Problems, document: Document, files: Files) -> PipeParameters:
+    """Return what the document of a pipe comes to; `problems` hears of what does not go together."""
+    written = read_part(problems, WrittenPipe, document, "")
+    if written is None or problems.errors:
+        return PipeParameters()
+    recorded = _recorded_bandwidth(problems, written.bandwidth, files)
+    is_limited = bool(written.bandwidth.rate or written.bandwidth.trace)
+    if written.burst and not written.bandwidth.rate:
+        problems.add("burst", "goes with a constant bandwidth: there is none to exceed")
+    if written.cell_overhead and not written.cell:
+        problems.add("cell_overhead", "there are no cells: write cell: 48B, or what they are")
+    jitter = _jitter(problems, written.jitter, files)
+    if written.reorder.rate and not written.delay and jitter is None:
+        problems.add("reorder", "without delay or jitter there is nobody to overtake")
+    limit_packets, limit_bytes = written.queue.limit
+    if "limit" not in written.queue.model_fields_set and is_limited:
+        limit_packets = DEFAULT_QUEUE_PACKETS
+    reorder = Reorder(gap=written.reorder.gap, **_chance(problems, "reorder", written.reorder))
+    if reorder.gap > 1 and not reorder.rate:
+        problems.add("reorder.gap", "there is no rate: write one beside it, such as 25%")
+    return PipeParameters(
+        bandwidth_bps=written.bandwidth.rate,
+        recorded_bandwidth=recorded,
+        overhead_bytes=written.overhead,
+        cell_bytes=written.cell,
+        cell_overhead_bytes=written.cell_overhead,
+        burst_bytes=written.burst,
+        delay_ns=written.delay,
+        jitter=jitter,
+        slots=_slots(problems, written.slots, files),
+        **_loss(problems, written.loss, files),
+        bit_error=written.ber,
+        duplicate=Chance(**_chance(problems, "duplicate", written.duplicate)),
+        corrupt=Chance(**_chance(problems, "corrupt", written.corrupt)),
+        reorder=reorder,
+        queue_limit_packets=limit_packets,
+        queue_limit_bytes=limit_bytes,
+        queue=_queue(problems, written.queue),
+    )
+
+
+def _recorded_bandwidth(
+    problems: Problems, written: WrittenBandwidth, files: Files
+) -> RecordedBandwidth | None:
+    given = written.model_fields_set
+    if "rate" in given and given != {"rate"}:
+        problems.add("bandwidth", "a rate and a trace are two rate models: choose one")
+    elif not written.trace and given & {"format", "repeat"}:
+        problems.add("bandwidth.trace", "is missing: name the file to follow")
+    elif written.trace:
+        form = written.format if "format" in given else None
+        repeats = written.repeat if "repeat" in given else None
+        try:
+            return files.bandwidth(written.trace, form, repeats)
+        except ValueError as error:
+            problems.add("bandwidth.trace", str(error))
+    return None
+
+
+def _variation(
+    problems: Problems, written: WrittenJitter | WrittenInterval, place: str, files: Files
+) -> Variation | None:
+    """Return a distribution of times; None where nothing varies, or with what is wrong noted."""
+    ways = [key for key in ("distribution", "table", "cdf") if key in written.model_fields_set]
+    if len(ways) > 1:
+        problems.add(place, f"{' and '.join(ways)} are two ways to say one thing: choose one")
+        return None
+    way = ways[0] if ways else "distribution"
+    try:
+        if way == "cdf":
+            if "spread" in written.model_fields_set:
+                problems.add(f"{place}.spread", "a cdf says itself how far it spreads")
+            if isinstance(written.cdf, tuple):
+                return Variation(distribution="cdf", points=written.cdf)
+            file, points = files.points(written.cdf)
+            return Variation(distribution="cdf", file=file, points=points)
+        if written.spread == 0:
+            if ways:
+                problems.add(f"{place}.{way}", "there is no spread: write one beside it, such as 2ms")
+            return None
+        if way == "table":
+            file, table = files.table(written.table)
+            return Variation(distribution="table", spread_ns=written.spread, file=file, table=table)
+    except ValueError as error:
+        problems.add(f"{place}.{way}", str(error))
+        return None
+    return Variation(distribution=written.distribution, spread_ns=written.spread)
+
+
+def _jitter(problems: Problems, written: WrittenJitter, files: Files) -> Jitter | None:
+    before = len(problems.errors)
+    variation = _variation(problems, written, "jitter", files)
+    if variation is None:
+        for key in ("correlation", "reorder"):
+            if getattr(written, key) and len(problems.errors) == before:
+                problems.add(f"jitter.{key}", "there is no jitter: write a spread beside it, such as 2ms")
+        return None
+    return Jitter(variation=variation, correlation=written.correlation, reorders=written.reorder)
+
+
+def _slots(problems: Problems, written: WrittenSlots, files: Files) -> Slots | None:
+    interval = written.interval
+    given = interval.model_fields_set
+    limits: dict[str, Any] = {"packets": written.packets, "bytes": written.bytes}
+    if given and not given & {"from_", "to"}:
+        before = len(problems.errors)
+        variation = _variation(problems, interval, "slots.interval", files)
+        if variation is None and len(problems.errors) == before and interval.mean == 0:
+            problems.add("slots.interval", "write how far slots are apart: from and to, a mean, or a cdf")
+        if len(problems.errors) > before:
+            return None
+        return Slots(from_ns=interval.mean, to_ns=interval.mean, variation=variation, **limits)
+    if given - {"from_", "to"}:
+        problems.add("slots.interval", "bounds and a distribution are two ways to say one thing: choose one")
+        return None
+    to_ns = interval.to if "to" in given else interval.from_
+    if to_ns < interval.from_:
+        problems.add("slots.interval.to", "is less than from")
+        return None
+    if to_ns == 0:
+        for key, limit in limits.items():
+            if limit:
+                problems.add(f"slots.{key}", "there are no slots: write their interval, such as 10ms")
+        return None
+    return Slots(from_ns=interval.from_, to_ns=to_ns, **limits)
+
+
+def _loss(problems: Problems, written: WrittenLoss, files: Files) -> dict[str, Any]:
+    given = written.model_fields_set
+    models = [key for key in ("rate", "gilbert_elliott", "markov", "trace") if key in given]
+    if len(models) > 1:
+        problems.add("loss", f"{' and '.join(models)} are two ways to say one thing: choose one")
+        return {}
+    model = models[0] if models else "rate"
+    if written.correlation and (model != "rate" or not written.rate):
+        problems.add("loss.correlation", "goes with a rate: write one beside it, such as 1%")
+    if written.ecn and model == "rate" and not written.rate:
+        problems.add("loss.ecn", "there is no loss whose packets could be marked: write a rate or a model")
+    found: dict[str, Any] = {"loss_marks": written.ecn}
+    match model:
+        case "rate":
+            found |= {"loss": written.rate, "loss_correlation": written.correlation}
+        case "gilbert_elliott":
+            chain = written.gilbert_elliott
+            if _has(problems, "loss.gilbert_elliott", chain.model_fields_set, "p", "r"):
+                found["gilbert_elliott"] = GilbertElliott(**chain.model_dump())
+        case "markov":
+            states = written.markov
+            if _has(problems, "loss.markov", states.model_fields_set, "p13", "p31"):
+                _at_most_one(problems, "p13 + p14", states.p13 + states.p14)
+                _at_most_one(problems, "p31 + p32", states.p31 + states.p32)
+                found["markov"] = Markov(**states.model_dump())
+        case _:
+            found["recorded_loss"] = _recorded_loss(problems, written.trace, files)
+    return found
+
+
+def _has(problems: Problems, place: str, given: set[str], *needed: str) -> bool:
+    missing = [key for key in needed if key not in given]
+    for key in missing:
+        problems.add(f"{place}.{key}", "is missing: write a probability such as 10%")
+    return not missing
+
+
+def _at_most_one(problems: Problems, what: str, total: float) -> None:
+    # Three decimal fractions that make up 1 may make a little more as floats.
+    if total > 1 + 1e-9:
+        problems.add("loss.markov", f"{what} are more than 100%: both lead away from one state")
+
+
+def _recorded_loss(problems: Problems, name: str, files: Files) -> RecordedLoss | None:
+    try:
+        return files.loss(name)
+    except ValueError as error:
+        problems.add("loss.trace", str(error))
+        return None
+
+
+def _chance(problems: Problems, place: str, written: WrittenChance) -> dict[str, float]:
+    if written.correlation and not written.rate:
+        problems.add(f"{place}.correlation", "there is no rate: write one beside it, such as 1%")
+    return {"rate": written.rate, "correlation": written.correlation}
+
+
+def _queue(problems: Problems, written: WrittenQueue) -> Queue:
+    discipline = written.discipline
+    given = written.model_fields_set - {"limit", "discipline"}
+    allowed = keys_of(discipline)
+    for key in sorted(given - set(allowed)):
+        problems.add(f"queue.{key}", f"{discipline} has no {key} (allowed: {', '.join(allowed)})")
+    settings = dict(DISCIPLINES[discipline])
+    for key, name in KEYS.items():
+        if key in given and name in settings:
+            value = getattr(written, key)
+            settings[name] = Mask(**value.model_dump()) if key == "mask" else value
+    for key in allowed[2:]:
+        if settings[KEYS[key]] is None:
+            problems.add(f"queue.{key}", f"is missing: {discipline} needs a size such as 30KiB")
+    least, most = settings.get("min_bytes"), settings.get("max_bytes")
+    if least is not None and most is not None and least >= most:
+        problems.add("queue.min", f"{least}B is not less than max, {most}B")
+    return Queue(discipline=discipline, **settings)
