@@ -128,7 +128,7 @@ cdef struct FlowQueue:
     uint16_t weight                # drr, wfq, qfq
     uint32_t drop_count
     uint32_t last_drop_count
-    uint32_t heap_place            # wfq; qfq: the group
+    uint32_t heap_place            # wfq: in its heap; qfq: index + 1 of the next in the list of idle ones
     int64_t first_above_ns
     int64_t drop_next_ns
     uint64_t virtual_start         # wfq, qfq: of its first packet
@@ -138,10 +138,12 @@ cdef struct ActiveList:
     uint32_t first                 # index + 1 in Shaper.queues
     uint32_t last
 
-cdef enum FairList:                # FlowQueue.list of wfq and qfq
+cdef enum FairList:                # FlowQueue.list of wfq, and bits of that of qfq
     FAIR_NONE = 0                  # takes no part: its virtual times mean nothing
     FAIR_WAITING = 1
     FAIR_ELIGIBLE = 2
+    FAIR_IN_SLOT = 1
+    FAIR_IDLE = 2
 
 # Queues by their virtual start (waiting) or finish (eligible), the least first, then by index: see queues/flow_heap.pxd.
 cdef struct FlowHeap:
@@ -150,12 +152,34 @@ cdef struct FlowHeap:
     uint32_t capacity
     uint8_t list                   # of enum FairList
 
-# The clock that fair queues share a link by.
+cdef enum:
+    QFQ_GROUPS = 18
+    QFQ_SLOTS = 32
+
+# Queues of about the same weight, sorted by their virtual starts into slots of 2^index bytes: see queues/qfq.pxd.
+cdef struct QfqGroup:
+    uint64_t start                 # of the first slot that is taken
+    uint32_t taken                 # bit i: the slot i after the first has queues
+    uint32_t first                 # which of `slots` the first is
+    ActiveList slots[QFQ_SLOTS]
+
+cdef enum:                         # FairClock.sets: what a group with queues is
+    QFQ_READY = 0                  # eligible, and no higher one that is ready finishes before it
+    QFQ_BLOCKED = 1                # eligible, but for such a one
+    QFQ_EARLY = 2                  # not eligible yet; would be ready
+    QFQ_EARLY_BLOCKED = 3          # not eligible yet; would be blocked
+    QFQ_SETS = 4
+
+# The clock that fair queues share a link by, and the order in which they stand.
 cdef struct FairClock:
     uint64_t now                   # virtual time
     uint64_t weights               # sum over the flows that take part
-    FlowHeap waiting
+    FlowHeap waiting               # wfq
     FlowHeap eligible
+    QfqGroup *groups               # qfq
+    uint32_t sets[QFQ_SETS]        # bits of groups
+    uint32_t longest_bytes         # packet
+    ActiveList idle                # queues that have been empty, longest first
 
 # What a pipe has that does more than bandwidth, overhead, delay, random loss and a drop-tail queue. The queue holds
 # packets; a timer of the sending node starts their service. See shaper.pxd.

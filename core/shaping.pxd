@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 
 from .layout cimport (
     LOSS_GILBERT_ELLIOTT, LOSS_MARKOV, LOSS_RANDOM, LOSS_TRACE, QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_DRR,
-    QUEUE_PRIORITY, QUEUE_ROUND_ROBIN, QUEUE_WFQ, Choice, Distribution, Shaper,
+    QUEUE_PRIORITY, QUEUE_QFQ, QUEUE_ROUND_ROBIN, QUEUE_WFQ, Choice, Distribution, Shaper,
 )
 from .platform cimport must_resize
 from .transmitter cimport NANOBITS_IN_BYTE
@@ -16,7 +16,7 @@ from .transmitter cimport NANOBITS_IN_BYTE
 cdef inline dict discipline_numbers():
     return {
         "droptail": QUEUE_DROPTAIL, "codel": QUEUE_CODEL, "round_robin": QUEUE_ROUND_ROBIN, "drr": QUEUE_DRR,
-        "wfq": QUEUE_WFQ, "priority": QUEUE_PRIORITY,
+        "wfq": QUEUE_WFQ, "qfq": QUEUE_QFQ, "priority": QUEUE_PRIORITY,
     }
 
 

@@ -8,16 +8,18 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from ..layout cimport (
-    QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_DRR, QUEUE_PRIORITY, QUEUE_ROUND_ROBIN, QUEUE_WFQ, FlowQueue, Packet, Pipe,
-    Shaper, Worker,
+    QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_DRR, QUEUE_PRIORITY, QUEUE_QFQ, QUEUE_ROUND_ROBIN, QUEUE_WFQ, FlowQueue, Packet,
+    Pipe, Shaper, Worker,
 )
 from ..platform cimport must_zero
 from .codel cimport codel_dequeue, codel_enqueue
 from .droptail cimport droptail_dequeue, droptail_enqueue
 from .drr cimport drr_dequeue, drr_enqueue
+from .fair_clock cimport fair_end
 from .priority cimport PRECEDENCES, priority_dequeue, priority_enqueue
+from .qfq cimport qfq_begin, qfq_dequeue, qfq_enqueue
 from .round_robin cimport round_robin_dequeue, round_robin_enqueue
-from .wfq cimport wfq_begin, wfq_dequeue, wfq_end, wfq_enqueue
+from .wfq cimport wfq_begin, wfq_dequeue, wfq_enqueue
 
 
 cdef inline void discipline_enqueue(Worker *worker, Pipe *pipe, Packet *packet, bint waits) noexcept nogil:
@@ -33,6 +35,8 @@ cdef inline void discipline_enqueue(Worker *worker, Pipe *pipe, Packet *packet, 
         drr_enqueue(worker, pipe, packet, waits)
     elif discipline == QUEUE_WFQ:
         wfq_enqueue(worker, pipe, packet, waits)
+    elif discipline == QUEUE_QFQ:
+        qfq_enqueue(worker, pipe, packet, waits)
     elif discipline == QUEUE_PRIORITY:
         priority_enqueue(worker, pipe, packet, waits)
 
@@ -48,6 +52,8 @@ cdef inline Packet *discipline_dequeue(Worker *worker, Pipe *pipe, int64_t now_n
         return drr_dequeue(pipe)
     if discipline == QUEUE_WFQ:
         return wfq_dequeue(pipe)
+    if discipline == QUEUE_QFQ:
+        return qfq_dequeue(pipe)
     if discipline == QUEUE_PRIORITY:
         return priority_dequeue(pipe)
     return codel_dequeue(worker, pipe, now_ns)
@@ -64,7 +70,7 @@ cdef inline uint32_t discipline_queues(Shaper *shaper) noexcept nogil:
 cdef inline void discipline_end(Shaper *shaper) noexcept nogil:
     """Free its queues, which are empty."""
     free(shaper.queues)
-    wfq_end(shaper)
+    fair_end(shaper)
 
 
 cdef inline void discipline_begin(Shaper *shaper) noexcept nogil:
@@ -75,3 +81,5 @@ cdef inline void discipline_begin(Shaper *shaper) noexcept nogil:
     memset(shaper.active, 0, sizeof(shaper.active))
     if shaper.queue.discipline == QUEUE_WFQ:
         wfq_begin(shaper)
+    elif shaper.queue.discipline == QUEUE_QFQ:
+        qfq_begin(shaper)

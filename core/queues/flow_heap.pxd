@@ -1,24 +1,10 @@
 # Queues in the order of their virtual times: a binary heap that knows each queue's place, so that one can leave from the middle.
-#
-# Virtual times are bytes for a weight of one, in 1/2^30, modulo 2^64. Only the signed difference of two of them counts,
-# which is right while those that are compared lie within 2^63 of each other: see wfq.pxd.
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from ..layout cimport FAIR_ELIGIBLE, FAIR_NONE, FlowHeap, FlowQueue, Shaper
 from ..platform cimport must_resize
-
-cdef enum:
-    VIRTUAL_SHIFT = 30
-
-
-cdef inline uint64_t virtual_cost(uint32_t bytes, uint64_t weight) noexcept nogil:
-    """How far so many bytes move a virtual time on, rounded down."""
-    return (<uint64_t>bytes << VIRTUAL_SHIFT) // weight
-
-
-cdef inline bint virtual_before(uint64_t a, uint64_t b) noexcept nogil:
-    return <int64_t>(a - b) < 0
+from .fair_clock cimport virtual_before
 
 
 cdef inline uint64_t heap_key(FlowHeap *heap, FlowQueue *queue) noexcept nogil:

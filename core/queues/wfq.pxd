@@ -12,7 +12,7 @@
 # or at V where its flow took no part, and finishes at F = S + length / weight. A flow takes part from its first packet on until V
 # has reached the F of its last; then its weight leaves the sum. When a packet finds the link idle, none takes part.
 #
-# Virtual times are whole numbers modulo 2^64 (see flow_heap.pxd); each division rounds down, by less than 2^-30 byte. They wrap
+# Virtual times are whole numbers modulo 2^64 (see fair_clock.pxd); each division rounds down, by less than 2^-30 byte. They wrap
 # within a minute on a fast link, rightly: those of flows that take part lie within 2^53 of V, because none finishes
 # later than one packet (2^17 bytes) after a start that V had reached, nor V passes an unserved finish by more; those of all
 # others are never looked at.
@@ -20,29 +20,18 @@
 # Work grows with the logarithm of the flows that send. Cousins: qfq does nearly the same in constant work; drr is coarser.
 
 from libc.stdint cimport uint16_t
-from libc.stdlib cimport free
 
 from ..layout cimport FAIR_ELIGIBLE, FAIR_NONE, FAIR_WAITING, FairClock, FlowQueue, Packet, Pipe, Shaper, Worker
-from ..platform cimport must_zero
 from .classify cimport flow_queue_of, packet_precedence
-from .flow_heap cimport (
-    flow_heap_first, flow_heap_insert, flow_heap_remove, virtual_before, virtual_cost,
-)
+from .fair_clock cimport fair_begin, virtual_before, virtual_cost
+from .flow_heap cimport flow_heap_first, flow_heap_insert, flow_heap_remove
 from .flow_queue cimport queue_drop_longest, queue_head, queue_is_over, queue_pop, queue_push
 
 
 cdef inline void wfq_begin(Shaper *shaper) noexcept nogil:
-    shaper.fair = <FairClock *>must_zero(sizeof(FairClock))
+    fair_begin(shaper)
     shaper.fair.waiting.list = FAIR_WAITING
     shaper.fair.eligible.list = FAIR_ELIGIBLE
-
-
-cdef inline void wfq_end(Shaper *shaper) noexcept nogil:
-    if shaper.fair is not NULL:
-        free(shaper.fair.waiting.queues)
-        free(shaper.fair.eligible.queues)
-        free(shaper.fair)
-        shaper.fair = NULL
 
 
 cdef inline void wfq_admit(Shaper *shaper) noexcept nogil:

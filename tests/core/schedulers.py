@@ -227,11 +227,87 @@ class FairQueueing(Scheduler):
         return item
 
 
+@dataclass
+class QuickFairQueueing(Scheduler):
+    """QFQ, by what its sets of groups stand for: of the eligible groups, the one that finishes first."""
+
+    now: Fraction = Fraction(0)
+    longest: int = 1514
+    starts: dict[int, Fraction] = field(default_factory=dict)
+    weights: dict[int, int] = field(default_factory=dict)
+    standing: list[int] = field(default_factory=list)
+    idle: list[int] = field(default_factory=list)
+
+    def rest(self) -> None:
+        self.starts, self.weights, self.standing, self.idle = {}, {}, [], []
+
+    def enqueue(self, item: Item, waits: bool) -> None:
+        if not waits and not self.packets():
+            self.rest()
+        if item.length > self.longest:
+            self.standing.sort(key=lambda index: (self.group(index), self.slot(index)))
+            self.longest = item.length
+        super().enqueue(item, waits)
+
+    def begins(self, index: int, item: Item) -> None:
+        if index not in self.starts:
+            self.weights[index] = self.weight(item)
+            self.starts[index] = self.now
+        if index not in self.standing:
+            self.starts[index] = max(self.starts[index], self.now)
+            self.standing.append(index)
+
+    def group(self, index: int) -> int:
+        return next(i for i in range(18) if self.weights[index] << i >= self.longest)
+
+    def slot(self, index: int) -> int:
+        return self.starts[index] // (1 << self.group(index))
+
+    def group_start(self, group: int) -> int:
+        return min(self.slot(index) for index in self.standing if self.group(index) == group) << group
+
+    def dequeue(self) -> Item:
+        while True:
+            starts = {group: self.group_start(group) for group in {self.group(i) for i in self.standing}}
+            self.now = max(self.now, Fraction(min(starts.values())))
+            eligible = [group for group in sorted(starts) if starts[group] <= self.now]
+            group = min(eligible, key=lambda g: starts[g] + (2 << g))
+            index = min((i for i in self.standing if self.group(i) == group), key=self.slot)
+            self.standing.remove(index)
+            if self.queues[index]:
+                break
+            self.becomes_idle(index)
+        item = self.take(index)
+        self.starts[index] += cost(item.length, self.weights[index])
+        self.now += cost(item.length, sum(self.weights.values()))
+        if self.queues[index]:
+            self.standing.append(index)
+        else:
+            self.becomes_idle(index)
+        self.look_at_idle()
+        return item
+
+    def becomes_idle(self, index: int) -> None:
+        if index not in self.idle:
+            self.idle.append(index)
+
+    def look_at_idle(self) -> None:
+        for _ in range(min(2, len(self.idle))):
+            index = self.idle.pop(0)
+            if index in self.standing:
+                continue
+            if self.starts[index] > self.now:
+                self.idle.append(index)
+            else:
+                del self.starts[index], self.weights[index]
+
+
 MODELS = {
     "droptail": DropTail,
     "round_robin": RoundRobin,
     "drr": DeficitRoundRobin,
     "wfq": FairQueueing,
+    "qfq": QuickFairQueueing,
     "priority": Priority,
 }
 

@@ -12,7 +12,7 @@ from timeline import SECOND, Wire
 pytestmark = pytest.mark.engine
 
 SEED = 0x5EED
-FAIR = ["round_robin", "drr", "wfq", "priority"]
+FAIR = ["round_robin", "drr", "wfq", "qfq", "priority"]
 
 DISCIPLINES = st.builds(
     Discipline,
