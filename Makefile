@@ -18,7 +18,7 @@ PYTHON_SOURCES := $(wildcard core/*.py core/*/*.py) $(shell find manystack -name
 SANITIZED_RUN = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)"
 
-.PHONY: run test quick bench clean build test-environment lint test-engine-debug test-engine-sanitized packages-build packages-test
+.PHONY: run test quick bench clean build test-environment lint test-engine-debug test-engine-sanitized packages-build packages-test packages-bench
 .DELETE_ON_ERROR:
 
 run: build
@@ -33,7 +33,7 @@ test: packages-test
 quick: lint
 	$(BIN)/pytest -m "not root and not slow"
 
-bench: packages-test
+bench: packages-bench
 	@[ "$$(id -u)" = 0 ] || { echo "make bench makes network namespaces and needs root: sudo make bench" >&2; exit 1; }
 	$(MAKE) --no-print-directory test-environment
 	$(BIN)/pytest --benchmark-enable --benchmark-quiet --override-ini=pythonpath=. bench/bench_*.py
@@ -97,3 +97,6 @@ packages-build:
 
 packages-test: packages-build
 	@.ci/packages test $(PYTHON)
+
+packages-bench: packages-test
+	@.ci/packages bench $(PYTHON)

@@ -19,7 +19,7 @@ from .neighbor cimport NEIGHBOR_REQUESTS, request_interval_ns
 
 cdef enum:
     PACE_WORK = 1 << 18            # packets and vectors that the pace is measured over
-    STRIDES = 4
+    STRIDES = 16
 
 
 cdef inline int64_t quiet_until(Worker *worker) noexcept nogil:
