@@ -29,7 +29,11 @@ CAPTURE_REASONS: Final[tuple[str, ...]]
 """What a captured frame was dropped for: by the reason in its CaptureHeader (layout.pxd), less one."""
 
 class PipeStatistics(TypedDict):
-    """Exact at the moment of the call: sent + duplicate = delivered + every drop and loss + in_flight."""
+    """Exact at the moment of the call: sent + duplicate = delivered + every drop and loss + in_flight.
+
+    The last two tell what RED and PIE have learned: the average of the queue (RED), and the probability
+    with which the next packet is dropped that they judge.
+    """
 
     sent_packets: int
     sent_bytes: int
@@ -47,6 +51,8 @@ class PipeStatistics(TypedDict):
     duplicate_packets: int
     corrupted_packets: int
     reordered_packets: int
+    average_bytes: int
+    drop_probability: float
 
 class Shaping(TypedDict, total=False):
     """What a pipe does beyond bandwidth, overhead, delay, random loss and a drop-tail queue; absent: not.

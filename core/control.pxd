@@ -18,6 +18,7 @@ from .neighbor cimport arp_announce
 from .packet cimport list_release, packet_copy_bytes, packet_new
 from .pipe cimport pipe_find_way, pipe_serve_until, pipe_set_timing, pipe_set_up, pipe_shape_as
 from .platform cimport must_resize, store32, store64
+from .queues.discipline cimport discipline_look
 from .ring cimport ring_open
 from .route cimport route_find, route_lookup, route_remove, route_set
 from .ether cimport interface_send
@@ -37,6 +38,8 @@ cdef struct Operation:
     uint64_t queue_limit_packets
     uint64_t queue_limit_bytes
     Shaper shaper                  # settings with their tables, which the pipe takes over
+    uint64_t drop_probability      # of its discipline, in 1/2^64
+    uint64_t average_bytes
     bint shaped
     bint up
     uint32_t prefix
@@ -201,6 +204,7 @@ cdef inline void do_copy_pipe(Worker *worker, void *argument) noexcept nogil:
     if pipe.shaper is not NULL:
         operation.shaper = pipe.shaper[0]
         operation.in_flight += pipe.shaper.packets
+        discipline_look(pipe.shaper, worker.instant_ns, &operation.drop_probability, &operation.average_bytes)
     operation.interface_copy = pipe.receiver[0]
     operation.sender_copy = pipe.sender[0]
 

@@ -203,6 +203,7 @@ cdef inline dict pipe_counters(Operation *operation):
     cdef Shaper *shaper = &operation.shaper
     if pipe.shaper is NULL:
         memset(shaper, 0, sizeof(Shaper))
+        operation.drop_probability = operation.average_bytes = 0
         shaper.packets = pipe.tail - pipe.service if pipe.bandwidth_bps else 0
         shaper.bytes = pipe.queue_bytes
     return {
@@ -222,6 +223,8 @@ cdef inline dict pipe_counters(Operation *operation):
         "duplicate_packets": shaper.duplicate_packets,
         "corrupted_packets": shaper.corrupted_packets,
         "reordered_packets": shaper.reordered_packets,
+        "average_bytes": operation.average_bytes,
+        "drop_probability": operation.drop_probability / 18446744073709551616.0,
     }
 
 

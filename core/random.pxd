@@ -19,10 +19,15 @@ cdef extern from *:
     static inline uint64_t multiply_divide(uint64_t a, uint64_t b, uint64_t c) {
         return (uint64_t)((unsigned __int128)a * b / c);
     }
+    /* a / c as a fraction in 1/2^64, where a is less than c. */
+    static inline uint64_t divide_fraction(uint64_t a, uint64_t c) {
+        return (uint64_t)(((unsigned __int128)a << 64) / c);
+    }
     #endif
     """
     uint64_t multiply_high(uint64_t a, uint64_t b) noexcept nogil
     uint64_t multiply_divide(uint64_t a, uint64_t b, uint64_t c) noexcept nogil
+    uint64_t divide_fraction(uint64_t a, uint64_t c) noexcept nogil
 
 
 cdef inline uint64_t random_next(uint64_t *state) noexcept nogil:

@@ -21,12 +21,14 @@ from .impairments.reorder cimport reorder_happens
 from .impairments.slots cimport slots_release
 from .layout cimport (
     CROSSING_LIMIT, DROP_POOL_EMPTY, LINK_DOWN, LINK_LOOP, LINK_LOSS, Choice, Distribution, FlowQueue, Loss, Packet,
-    Pipe, RateTrace, Shaper, Slots, Worker,
+    Pipe, QueueSettings, RateTrace, Shaper, Slots, Worker,
 )
 from .line cimport pipe_insert
 from .packet cimport packet_release, packet_slice
 from .platform cimport is_unlikely, must_resize, must_zero
-from .queues.discipline cimport discipline_begin, discipline_dequeue, discipline_end, discipline_enqueue
+from .queues.discipline cimport (
+    discipline_begin, discipline_dequeue, discipline_end, discipline_enqueue, discipline_set, discipline_stays,
+)
 from .queues.ecn cimport packet_can_be_marked, packet_mark
 from .queues.flow_queue cimport queue_head, queue_pop
 from .random cimport choice_happens, random_stream
@@ -255,19 +257,28 @@ cdef inline Packet *shaper_take_oldest(Shaper *shaper) noexcept nogil:
     return queue_pop(shaper, oldest) if oldest is not NULL else NULL
 
 
-cdef inline void shaper_set(Worker *worker, Pipe *pipe, Shaper *wanted) noexcept nogil:
-    """Take over new settings, with their tables. What waits is queued anew where the discipline changes."""
+cdef inline void shaper_queue_anew(Worker *worker, Pipe *pipe, QueueSettings *wanted) noexcept nogil:
+    """Give what waits to another discipline, the oldest first."""
     cdef Shaper *shaper = pipe.shaper
     cdef uint32_t count = shaper.packets
     cdef Packet **packets = <Packet **>must_resize(NULL, (count + 1) * sizeof(void *))
     cdef uint32_t i
     for i in range(count):
         packets[i] = shaper_take_oldest(shaper)
-    shaper.queue = wanted.queue
+    discipline_set(&shaper.queue, wanted)
     discipline_begin(shaper)
     for i in range(count):
         discipline_enqueue(worker, pipe, packets[i], False)
     free(packets)
+
+
+cdef inline void shaper_set(Worker *worker, Pipe *pipe, Shaper *wanted) noexcept nogil:
+    """Take over new settings, with their tables. What waits is queued anew where that moves any of it."""
+    cdef Shaper *shaper = pipe.shaper
+    if discipline_stays(&shaper.queue, &wanted.queue):
+        discipline_set(&shaper.queue, &wanted.queue)
+    else:
+        shaper_queue_anew(worker, pipe, &wanted.queue)
     shaper.cell_bytes = wanted.cell_bytes
     shaper.cell_overhead_bytes = wanted.cell_overhead_bytes
     shaper.burst_bytes = wanted.burst_bytes

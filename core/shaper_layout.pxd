@@ -115,7 +115,32 @@ cdef struct QueuedPacket:
     uint32_t next                  # index + 1 of its neighbours in the queue, or of the next free place
     uint32_t previous
 
-# One queue of a discipline, first in, first out, with the state that any discipline keeps for one.
+# What each discipline that judges packets keeps for a queue: see queues/.
+cdef struct RedState:
+    uint64_t average               # of the queue, in 1/2^32 bytes
+    int64_t since_drop             # packets since the last that was dropped or marked; -1: below the thresholds
+
+cdef struct CodelState:
+    int64_t first_above_ns
+    int64_t drop_next_ns
+    uint32_t drop_count
+    uint32_t last_drop_count
+    uint8_t dropping
+
+cdef struct PieState:
+    int64_t probability            # in 1/2^56, as is what follows
+    uint64_t accumulated           # probability since the last drop
+    int64_t delay_ns               # of the packet that left last; 0 once the queue is empty
+    int64_t old_delay_ns           # the same at the last update
+    int64_t burst_left_ns
+    int64_t update_ns              # the next update; 0: nothing has come yet
+
+cdef union JudgeState:
+    RedState red
+    CodelState codel
+    PieState pie
+
+# One queue of a discipline, first in, first out.
 cdef struct FlowQueue:
     uint32_t first                 # index + 1 in Shaper.places
     uint32_t last
@@ -124,15 +149,11 @@ cdef struct FlowQueue:
     uint64_t bytes
     int64_t deficit_bytes
     uint8_t list                   # which list it stands in; 0: none
-    uint8_t dropping               # CoDel
     uint16_t weight                # drr, wfq, qfq
-    uint32_t drop_count
-    uint32_t last_drop_count
     uint32_t heap_place            # wfq: in its heap; qfq: index + 1 of the next in the list of idle ones
-    int64_t first_above_ns
-    int64_t drop_next_ns
     uint64_t virtual_start         # wfq, qfq: of its first packet
     uint64_t virtual_finish        # wfq
+    JudgeState judge
 
 cdef struct ActiveList:
     uint32_t first                 # index + 1 in Shaper.queues

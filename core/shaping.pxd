@@ -7,7 +7,8 @@ from libc.string cimport memcpy, memset
 
 from .layout cimport (
     LOSS_GILBERT_ELLIOTT, LOSS_MARKOV, LOSS_RANDOM, LOSS_TRACE, QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_DRR,
-    QUEUE_PRIORITY, QUEUE_QFQ, QUEUE_ROUND_ROBIN, QUEUE_WFQ, Choice, Distribution, Shaper,
+    QUEUE_FQ_CODEL, QUEUE_FQ_PIE, QUEUE_PIE, QUEUE_PRIORITY, QUEUE_QFQ, QUEUE_RED, QUEUE_ROUND_ROBIN, QUEUE_WFQ,
+    Choice, Distribution, Shaper,
 )
 from .platform cimport must_resize
 from .transmitter cimport NANOBITS_IN_BYTE
@@ -15,7 +16,8 @@ from .transmitter cimport NANOBITS_IN_BYTE
 
 cdef inline dict discipline_numbers():
     return {
-        "droptail": QUEUE_DROPTAIL, "codel": QUEUE_CODEL, "round_robin": QUEUE_ROUND_ROBIN, "drr": QUEUE_DRR,
+        "droptail": QUEUE_DROPTAIL, "red": QUEUE_RED, "codel": QUEUE_CODEL, "pie": QUEUE_PIE,
+        "fq_codel": QUEUE_FQ_CODEL, "fq_pie": QUEUE_FQ_PIE, "round_robin": QUEUE_ROUND_ROBIN, "drr": QUEUE_DRR,
         "wfq": QUEUE_WFQ, "qfq": QUEUE_QFQ, "priority": QUEUE_PRIORITY,
     }
 
@@ -151,6 +153,7 @@ cdef inline object read_loss(Shaper *shaper, dict settings, uint64_t threshold):
 
 cdef inline object read_queue(Shaper *shaper, dict settings):
     cdef uint32_t i
+    cdef bint pie
     discipline = settings.pop("discipline", "droptail")
     if discipline not in discipline_numbers():
         raise ValueError(f"discipline {discipline!r}: allowed are {', '.join(discipline_numbers())}")
@@ -158,14 +161,17 @@ cdef inline object read_queue(Shaper *shaper, dict settings):
     shaper.queue.ecn = bool(settings.pop("ecn", False))
     shaper.queue.gentle = bool(settings.pop("gentle", False))
     shaper.queue.drops_head = bool(settings.pop("drops_head", False))
-    shaper.queue.flows = number(settings, "flows", 1, 1, 65536)
+    pie = discipline == "pie" or discipline == "fq_pie"
+    shaper.queue.flows = number(settings, "flows", 1024 if discipline.startswith("fq_") else 1, 1, 65536)
     shaper.queue.quantum_bytes = number(settings, "quantum_bytes", 1514, 1, 1 << 30)
-    shaper.queue.target_ns = number(settings, "target_ns", 5000000, 1, 10**12)
-    shaper.queue.interval_ns = number(settings, "interval_ns", 100000000, 1, 10**12)
+    shaper.queue.target_ns = number(settings, "target_ns", 15000000 if pie else 5000000, 1, 10**12)
+    shaper.queue.interval_ns = number(settings, "interval_ns", 15000000 if pie else 100000000, 1, 10**12)
     shaper.queue.burst_ns = number(settings, "burst_ns", 150000000, 0, 10**12)
-    shaper.queue.least_bytes = number(settings, "least_bytes", 0, 0, 1 << 40)
-    shaper.queue.most_bytes = number(settings, "most_bytes", 0, 0, 1 << 40)
-    shaper.queue.probability = probability_threshold("probability", settings.pop("probability", 0.0))
+    shaper.queue.least_bytes = number(settings, "least_bytes", 0, 0, (1 << 31) - 1)
+    shaper.queue.most_bytes = number(settings, "most_bytes", 0, 0, (1 << 31) - 1)
+    if discipline == "red" and shaper.queue.least_bytes >= shaper.queue.most_bytes:
+        raise ValueError("red: least_bytes must be below most_bytes")
+    shaper.queue.probability = probability_threshold("probability", settings.pop("probability", 0.1))
     shaper.queue.average_shift = number(settings, "average_shift", 9, 0, 31)
     weights = settings.pop("weights", [1] * 8)
     if len(weights) != 8 or min(weights) < 1 or max(weights) > 1000:

@@ -3,21 +3,25 @@
 # mark on the way). `waits` is false for a packet that finds the transmitter idle and nobody before it: it is sent at
 # once, so no limit counts. docs/adding-an-impairment.md tells how to add one.
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.string cimport memcmp, memcpy, memset
 
 from ..layout cimport (
-    QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_DRR, QUEUE_PRIORITY, QUEUE_QFQ, QUEUE_ROUND_ROBIN, QUEUE_WFQ, FlowQueue, Packet,
-    Pipe, Shaper, Worker,
+    QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_DRR, QUEUE_FQ_CODEL, QUEUE_FQ_PIE, QUEUE_PIE, QUEUE_PRIORITY, QUEUE_QFQ,
+    QUEUE_RED, QUEUE_ROUND_ROBIN, QUEUE_WFQ, FlowQueue, Packet, Pipe, QueueSettings, Shaper, Worker,
 )
 from ..platform cimport must_zero
 from .codel cimport codel_dequeue, codel_enqueue
 from .droptail cimport droptail_dequeue, droptail_enqueue
 from .drr cimport drr_dequeue, drr_enqueue
 from .fair_clock cimport fair_end
+from .fq_codel cimport fq_codel_dequeue, fq_codel_enqueue
+from .fq_pie cimport fq_pie_dequeue, fq_pie_enqueue
+from .pie cimport pie_dequeue, pie_enqueue, pie_fraction, pie_update
 from .priority cimport PRECEDENCES, priority_dequeue, priority_enqueue
 from .qfq cimport qfq_begin, qfq_dequeue, qfq_enqueue
+from .red cimport RED_FRACTION_BITS, red_dequeue, red_enqueue, red_probability
 from .round_robin cimport round_robin_dequeue, round_robin_enqueue
 from .wfq cimport wfq_begin, wfq_dequeue, wfq_enqueue
 
@@ -39,6 +43,14 @@ cdef inline void discipline_enqueue(Worker *worker, Pipe *pipe, Packet *packet, 
         qfq_enqueue(worker, pipe, packet, waits)
     elif discipline == QUEUE_PRIORITY:
         priority_enqueue(worker, pipe, packet, waits)
+    elif discipline == QUEUE_RED:
+        red_enqueue(worker, pipe, packet, waits)
+    elif discipline == QUEUE_PIE:
+        pie_enqueue(worker, pipe, packet, waits)
+    elif discipline == QUEUE_FQ_CODEL:
+        fq_codel_enqueue(worker, pipe, packet, waits)
+    elif discipline == QUEUE_FQ_PIE:
+        fq_pie_enqueue(worker, pipe, packet, waits)
 
 
 cdef inline Packet *discipline_dequeue(Worker *worker, Pipe *pipe, int64_t now_ns) noexcept nogil:
@@ -56,13 +68,23 @@ cdef inline Packet *discipline_dequeue(Worker *worker, Pipe *pipe, int64_t now_n
         return qfq_dequeue(pipe)
     if discipline == QUEUE_PRIORITY:
         return priority_dequeue(pipe)
+    if discipline == QUEUE_RED:
+        return red_dequeue(pipe)
+    if discipline == QUEUE_PIE:
+        return pie_dequeue(pipe, now_ns)
+    if discipline == QUEUE_FQ_CODEL:
+        return fq_codel_dequeue(worker, pipe, now_ns)
+    if discipline == QUEUE_FQ_PIE:
+        return fq_pie_dequeue(pipe, now_ns)
     return codel_dequeue(worker, pipe, now_ns)
 
 
 cdef inline uint32_t discipline_queues(Shaper *shaper) noexcept nogil:
     """How many queues the discipline needs."""
     cdef uint32_t discipline = shaper.queue.discipline
-    if discipline == QUEUE_DROPTAIL or discipline == QUEUE_CODEL:
+    if (
+        discipline == QUEUE_DROPTAIL or discipline == QUEUE_CODEL or discipline == QUEUE_RED or discipline == QUEUE_PIE
+    ):
         return 1
     return PRECEDENCES if discipline == QUEUE_PRIORITY else shaper.queue.flows
 
@@ -83,3 +105,28 @@ cdef inline void discipline_begin(Shaper *shaper) noexcept nogil:
         wfq_begin(shaper)
     elif shaper.queue.discipline == QUEUE_QFQ:
         qfq_begin(shaper)
+
+
+cdef inline bint discipline_stays(QueueSettings *settings, QueueSettings *wanted) noexcept nogil:
+    """Whether a change leaves each packet in its place, and what the discipline has learned as it is."""
+    return (
+        settings.discipline == wanted.discipline and settings.flows == wanted.flows
+        and settings.quantum_bytes == wanted.quantum_bytes
+        and memcmp(settings.weights, wanted.weights, sizeof(settings.weights)) == 0
+        and memcmp(&settings.mask, &wanted.mask, sizeof(settings.mask)) == 0
+    )
+
+
+cdef inline void discipline_set(QueueSettings *settings, QueueSettings *wanted) noexcept nogil:
+    memcpy(settings, wanted, sizeof(QueueSettings))  # with what lies between the fields: discipline_stays() compares it
+
+
+cdef inline void discipline_look(Shaper *shaper, int64_t now_ns, uint64_t *probability, uint64_t *average_bytes) noexcept nogil:
+    """With which probability (in 1/2^64) the next packet is dropped that is judged, and the average that tells it."""
+    probability[0] = average_bytes[0] = 0
+    if shaper.queue.discipline == QUEUE_RED:
+        probability[0] = red_probability(&shaper.queue, shaper.queues.judge.red.average)
+        average_bytes[0] = shaper.queues.judge.red.average >> RED_FRACTION_BITS
+    elif shaper.queue.discipline == QUEUE_PIE and shaper.queues.judge.pie.update_ns:
+        pie_update(&shaper.queue, &shaper.queues.judge.pie, now_ns)
+        probability[0] = pie_fraction(&shaper.queues.judge.pie)

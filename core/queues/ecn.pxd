@@ -1,5 +1,6 @@
 # Marking in place of dropping (RFC 3168): a packet whose transport says that it understands (ECT) is marked as having met
 # congestion (CE), in the IPv4 or IPv6 header, behind up to two VLAN tags. What is marked already counts as marked.
+# Used by every discipline that judges packets, and by a wire that marks in place of losing.
 
 from libc.stdint cimport uint16_t, uint32_t, uint8_t
 
@@ -7,6 +8,7 @@ from ..layout cimport DROP_POOL_EMPTY, Packet, Pipe, Worker
 from ..packet cimport packet_copy_bytes, packet_own_header
 from ..platform cimport get16, put16
 from ..schedule cimport count_drop
+from .flow_queue cimport queue_drop_early
 
 cdef enum:
     ECN_CE = 3
@@ -77,3 +79,11 @@ cdef inline Packet *packet_mark(Worker *worker, Pipe *pipe, Packet *packet) noex
     total = (total & 0xFFFF) + (total >> 16)
     put16(ip + 10, <uint16_t>~((total & 0xFFFF) + (total >> 16)))
     return packet
+
+
+cdef inline Packet *packet_punish(Worker *worker, Pipe *pipe, Packet *packet, bint may_mark) noexcept nogil:
+    """Carry out a discipline's judgement: mark the packet where that may and can be done, and return it; else drop it: NULL."""
+    if may_mark and packet_can_be_marked(packet):
+        return packet_mark(worker, pipe, packet)
+    queue_drop_early(worker, pipe, packet)
+    return NULL
