@@ -33,6 +33,7 @@ from .layout cimport (
     Worker, sem_t,
 )
 from .neighbor cimport interface_reaches
+from .pipe cimport pipe_reverse
 from .platform cimport atomic_load32, atomic_store32, atomic_store64, host_clock_ns, must_resize
 from .ring cimport ring_copy, ring_readable
 from .route cimport prefix_mask, route_find, route_set
@@ -290,8 +291,8 @@ cdef class Switch:
         pipe = link_new(&self.tables, a, b, seed_ab, seed_ba)
         if self.worker.proofs is not NULL:
             pipe.observed |= OBSERVE_PROOF
-            pipe.reverse.observed |= OBSERVE_PROOF
-        return pipe.index, pipe.reverse.index
+            pipe_reverse(pipe).observed |= OBSERVE_PROOF
+        return pipe.index, pipe_reverse(pipe).index
 
     def attach_tap(self, node, int fd, *, takes_udp=True):
         self._attach(node, KIND_TAP, fd, takes_udp)

@@ -16,7 +16,7 @@ from .layout cimport (
 )
 from .neighbor cimport arp_announce
 from .packet cimport list_release, packet_copy_bytes, packet_new
-from .pipe cimport pipe_find_way, pipe_serve_until, pipe_set_timing, pipe_set_up, pipe_shape_as
+from .pipe cimport pipe_find_way, pipe_reverse, pipe_serve_until, pipe_set_timing, pipe_set_up, pipe_shape_as
 from .platform cimport must_resize, store32, store64
 from .queues.discipline cimport discipline_look
 from .ring cimport ring_open
@@ -105,7 +105,7 @@ cdef inline void do_set_link_up(Worker *worker, void *argument) noexcept nogil:
     cdef Operation *operation = <Operation *>argument
     cdef int64_t now_ns = worker.instant_ns
     pipe_set_up(worker, operation.pipe, operation.up, now_ns)
-    pipe_set_up(worker, operation.pipe.reverse, operation.up, now_ns)
+    pipe_set_up(worker, pipe_reverse(operation.pipe), operation.up, now_ns)
     if operation.up:
         announce(worker, operation.pipe.sender, now_ns)
         announce(worker, operation.pipe.receiver, now_ns)

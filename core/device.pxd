@@ -14,7 +14,7 @@ from .layout cimport (
     Reading, Worker,
 )
 from .packet cimport ROOM_LARGE, ROOM_MTU, packet_new, packet_release
-from .pipe cimport pipe_set_up
+from .pipe cimport pipe_reverse, pipe_set_up
 from .platform cimport is_unlikely
 from .schedule cimport count_drop, drop, input_drop, post
 from .segment cimport wire_segments
@@ -128,5 +128,5 @@ cdef inline void device_lost(Worker *worker, Node *node, int64_t time_ns) noexce
     post(worker, time_ns, POSTED_DEVICE_GONE, node.index)
     if pipe is not NULL and pipe.up:
         pipe_set_up(worker, pipe, False, time_ns)
-        pipe_set_up(worker, pipe.reverse, False, time_ns)
+        pipe_set_up(worker, pipe_reverse(pipe), False, time_ns)
         post(worker, time_ns, POSTED_LINK_CHANGED, pipe.index)

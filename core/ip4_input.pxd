@@ -384,13 +384,14 @@ cdef inline uint32_t longest_forwarded(Interface *interface, Neighbor *neighbor)
 cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet **vector, uint32_t count) noexcept nogil:
     """A vector of frames at a router's interface, in order."""
     cdef Node *node = interface.node
-    cdef Neighbor *neighbor = NULL
+    cdef uint32_t side = interface.port & 1
+    cdef Neighbor *neighbor = node.table.recent_neighbors[side]
+    cdef uint32_t last_destination = node.table.recent_destinations[side]
+    cdef uint32_t longest = longest_forwarded(interface, neighbor)
     cdef Interface *output = NULL
-    cdef uint32_t last_destination = 0
-    cdef uint32_t longest = 0      # packet that goes this way as it is, in bytes; 0: none
-    cdef uint32_t destination, i
     cdef uint64_t packets = 0
     cdef uint64_t bytes = 0
+    cdef uint32_t destination, i
     cdef Packet *packet
     cdef uint8_t *frame
     cdef uint8_t *ip
@@ -437,3 +438,5 @@ cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet 
             ether_input(worker, interface, packet)
             neighbor = NULL  # what it did may have changed neighbours or routes
     interface_count(output, packets, bytes)
+    node.table.recent_neighbors[side] = neighbor
+    node.table.recent_destinations[side] = last_destination

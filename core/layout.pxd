@@ -158,7 +158,6 @@ cdef struct Pipe:
     Interface *receiver
     # the sender's side
     Interface *sender
-    Pipe *reverse
     Shaper *shaper                 # NULL: plain
     Waiting *waiting
     uint32_t service
@@ -286,6 +285,8 @@ cdef struct Route:
     Neighbor *neighbor             # the gateway's adjacency, once it was needed
 
 cdef struct RouteTable:
+    Neighbor *recent_neighbors[2]  # what frames by even and by odd ports found last, until something changes
+    uint32_t recent_destinations[2]
     Route *routes                  # longest prefixes first
     uint32_t *trie                 # blocks of 256 entries, one byte of the address each
     uint32_t count
@@ -359,35 +360,37 @@ cdef struct Flow:
     uint32_t reply_count
     uint32_t reply_capacity
 
-# The stack context: everything that a node owns.
+# The stack context: everything that a node owns. First comes what each turn needs.
 cdef struct Node:
     Heap events                    # heads of its ingress pipes, and its timers
-    int64_t wake_ns                # its place in the worker's events; NEVER: none
-    uint32_t wake_round
+    Pipe *arrival                  # an ideal link that has brought it something for its turn in `ready`; not in its events
     uint32_t index
     uint8_t kind
-    uint8_t discard_frames         # a PORT's
+    uint8_t ready                  # is among the worker's ready nodes
     uint16_t ip_identification
+    uint8_t discard_frames         # a PORT's
     uint8_t overtaken              # a pipe that leads to it does not keep the order
     uint8_t wake_kept              # while the worker's events are cleared: its place has been seen
     uint8_t device_gone
     uint8_t takes_udp              # the device's kernel cuts UDP super-frames (Linux 6.2)
-    uint32_t port_count
-    uint32_t port_capacity
-    Interface **ports
-    int64_t lookahead_ns           # nothing can reach it sooner than this after the worker's instant
     RouteTable table
+    int64_t wake_ns                # its place in the worker's events; NEVER: none
+    uint32_t wake_round
+    uint32_t port_count
+    Interface **ports
+    uint32_t port_capacity
+    int device_fd                  # TAP, NIC
+    int64_t lookahead_ns           # nothing can reach it sooner than this after the worker's instant
     Neighbor **neighbors           # open addressing by (interface, address)
     uint32_t neighbor_count
     uint32_t neighbor_capacity
     int64_t neighbor_due_ns
     int64_t icmp_refill_ns
     uint32_t icmp_tokens
+    uint32_t flows_in_step         # UDP flows whose other end is another node of the engine: see worker.pxd
     uint32_t mac_count
     uint32_t mac_capacity
     int64_t mac_renew_ns           # a full table of MAC addresses is not gone through again before
-    int device_fd                  # TAP, NIC
-    uint32_t flows_in_step         # UDP flows whose other end is another node of the engine: see worker.pxd
     MacEntry *macs
     Flow *flows
     Flow *sinks

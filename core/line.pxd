@@ -6,7 +6,7 @@ from libc.stdlib cimport free
 from .heap cimport heap_hasten
 from .layout cimport Packet, Pipe, PipeEntry, Waiting, Worker
 from .platform cimport is_unlikely, must_resize
-from .schedule cimport node_event, node_wake
+from .schedule cimport node_arrival, node_wake
 
 cdef enum:
     RING_START = 16
@@ -43,7 +43,7 @@ cdef inline void pipe_append(Worker *worker, Pipe *pipe, Packet *packet, int64_t
     pipe.tail += 1
     if not pipe.active:
         pipe.active = 1
-        node_event(worker, pipe.receiver.node, arrival_ns, packet.crossings, pipe.receiver.port)
+        node_arrival(worker, pipe.receiver.node, pipe, arrival_ns, packet.crossings)
 
 
 cdef inline void pipe_insert(Worker *worker, Pipe *pipe, Packet *packet, int64_t arrival_ns) noexcept nogil:
@@ -62,7 +62,7 @@ cdef inline void pipe_insert(Worker *worker, Pipe *pipe, Packet *packet, int64_t
     pipe.tail += 1
     if not pipe.active:
         pipe.active = 1
-        node_event(worker, pipe.receiver.node, arrival_ns, packet.crossings, port)
+        node_arrival(worker, pipe.receiver.node, pipe, arrival_ns, packet.crossings)
     elif place == pipe.head:
         heap_hasten(&pipe.receiver.node.events, arrival_ns, <uint64_t>packet.crossings << 32 | port)
         node_wake(worker, pipe.receiver.node, arrival_ns, packet.crossings)

@@ -46,6 +46,11 @@ cdef inline void pipe_serve_until(Pipe *pipe, int64_t time_ns) noexcept nogil:
         pipe.service += 1
 
 
+cdef inline Pipe *pipe_reverse(Pipe *pipe) noexcept nogil:
+    """The other direction of the link: the two stand side by side."""
+    return pipe - 1 if pipe.index & 1 else pipe + 1
+
+
 cdef inline bint pipe_is_ideal(Pipe *pipe) noexcept nogil:
     return pipe.bandwidth_bps == 0 and pipe.delay_ns == 0 and pipe.loss_threshold == 0 and pipe.shaper is NULL
 
@@ -237,6 +242,7 @@ cdef inline void node_find_events(Worker *worker, Node *node) noexcept nogil:
         if <uint32_t>event.order >= TIMER_SOURCE:
             heap_push(&node.events, event.time_ns, event.order)
     free(events)
+    node.arrival = NULL
     for i in range(node.port_count):
         pipe = node.ports[i].input
         if pipe is NULL:

@@ -40,6 +40,16 @@ cdef inline int route_find(RouteTable *table, uint32_t prefix, uint32_t length) 
     return -1 - low
 
 
+cdef inline void forget_recent(RouteTable *table) noexcept nogil:
+    """Look up anew what has been looked up before."""
+    table.recent_neighbors[0] = table.recent_neighbors[1] = NULL
+
+
+cdef inline void routes_changed(RouteTable *table) noexcept nogil:
+    table.dirty = 1
+    forget_recent(table)
+
+
 cdef inline Route *route_set(
     RouteTable *table, uint32_t prefix, uint32_t length, uint32_t kind, uint32_t gateway, Interface *interface
 ) noexcept nogil:
@@ -61,14 +71,14 @@ cdef inline Route *route_set(
     route.kind = <unsigned char>kind
     route.gateway = gateway
     route.interface = interface
-    table.dirty = 1
+    routes_changed(table)
     return route
 
 
 cdef inline void route_remove(RouteTable *table, uint32_t place) noexcept nogil:
     table.count -= 1
     memmove(&table.routes[place], &table.routes[place + 1], (table.count - place) * sizeof(Route))
-    table.dirty = 1
+    routes_changed(table)
 
 
 cdef inline uint32_t trie_block(RouteTable *table, uint32_t fill) noexcept nogil:

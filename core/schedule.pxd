@@ -10,7 +10,7 @@ from libc.stdlib cimport free
 
 from .capture cimport capture_drop
 from .heap cimport heap_push
-from .layout cimport DROP_POOL_EMPTY, DROP_REASON_COUNT, Event, Heap, Interface, Node, Packet, Posted, Worker
+from .layout cimport DROP_POOL_EMPTY, DROP_REASON_COUNT, Event, Heap, Interface, Node, Packet, Pipe, Posted, Worker
 from .packet cimport packet_contiguous, packet_own_header, packet_release
 from .platform cimport atomic_load32, atomic_store32, is_unlikely, must_resize, must_zero
 from .segment cimport wire_segments
@@ -48,19 +48,24 @@ cdef inline void worker_clear_events(Worker *worker) noexcept nogil:
     free(old.events)
 
 
+cdef inline void node_ready(Worker *worker, Node *node) noexcept nogil:
+    """Give a node its turn in the round after this one."""
+    if worker.ready_count == worker.ready_capacity:
+        worker.ready_capacity = worker.ready_capacity * 2 if worker.ready_capacity else 64
+        worker.ready = <Node **>must_resize(worker.ready, worker.ready_capacity * sizeof(void *))
+    node.ready = 1
+    worker.ready[worker.ready_count] = node
+    worker.ready_count += 1
+
+
 cdef inline void node_wake(Worker *worker, Node *node, int64_t time_ns, uint32_t round) noexcept nogil:
     """See to it that a node gets its turn at (time, round), if it has none before."""
-    if time_ns > node.wake_ns or (time_ns == node.wake_ns and round >= node.wake_round):
-        return
-    node.wake_ns = time_ns
-    node.wake_round = round
     if time_ns == worker.instant_ns and round == worker.round + 1:
-        if worker.ready_count == worker.ready_capacity:
-            worker.ready_capacity = worker.ready_capacity * 2 if worker.ready_capacity else 64
-            worker.ready = <Node **>must_resize(worker.ready, worker.ready_capacity * sizeof(void *))
-        worker.ready[worker.ready_count] = node
-        worker.ready_count += 1
-    else:
+        if not node.ready:
+            node_ready(worker, node)
+    elif time_ns < node.wake_ns or (time_ns == node.wake_ns and round < node.wake_round):
+        node.wake_ns = time_ns
+        node.wake_round = round
         if is_unlikely(worker.events.count >= worker.events_limit):
             worker_clear_events(worker)
             worker.events_limit = 2 * worker.events.count + 64
@@ -70,6 +75,18 @@ cdef inline void node_wake(Worker *worker, Node *node, int64_t time_ns, uint32_t
 cdef inline void node_event(Worker *worker, Node *node, int64_t time_ns, uint32_t round, uint32_t source) noexcept nogil:
     heap_push(&node.events, time_ns, <uint64_t>round << 32 | source)
     node_wake(worker, node, time_ns, round)
+
+
+cdef inline void node_arrival(Worker *worker, Node *node, Pipe *pipe, int64_t time_ns, uint32_t round) noexcept nogil:
+    """Let a node know of the head of a pipe that leads to it.
+
+    What an ideal link brings goes past the node's events, unless it has something else to do in that round already.
+    """
+    if not node.ready and round == worker.round + 1 and time_ns == worker.instant_ns:
+        node.arrival = pipe
+        node_ready(worker, node)
+    else:
+        node_event(worker, node, time_ns, round, pipe.receiver.port)
 
 
 cdef inline void node_timer(Worker *worker, Node *node, int64_t time_ns, uint32_t source) noexcept nogil:

@@ -107,8 +107,6 @@ cdef inline Pipe *link_new(Tables *tables, Interface *a, Interface *b, uint64_t 
     cdef Pipe *ba = ab + 1
     pipe_init(ab, tables.pipe_count, a, b, seed_ab)
     pipe_init(ba, tables.pipe_count + 1, b, a, seed_ba)
-    ab.reverse = ba
-    ba.reverse = ab
     tables.pipe_count += 2
     node_find_lookahead(a.node)
     node_find_lookahead(b.node)

@@ -12,7 +12,7 @@ from .bridge cimport hub_vector, switch_vector
 from .clock cimport clock_now, clock_to_host
 from .device cimport device_lost
 from .flow cimport flow_timer
-from .heap cimport heap_pop, heap_replace_first, heap_second
+from .heap cimport heap_pop, heap_push, heap_replace_first, heap_second
 from .icmp cimport ICMP_UNREACHABLE, UNREACHABLE_HOST, icmp_error
 from .ip4_input cimport ether_input, ip4_local, ip4_router_vector
 from .lateness cimport lateness_handled, waits_begin, waits_end
@@ -115,6 +115,7 @@ cdef enum:
     TAG_WAKE = 0xFFFFFFFFu
     TAG_TIMER = 0xFFFFFFFEu
     READY_FDS = 64
+    ANY_ROUND = 0xFFFFFFFFu
 
 
 cdef inline void port_keep(Worker *worker, Node *node, Packet *packet) noexcept nogil:
@@ -202,21 +203,14 @@ cdef inline void node_loopback(Worker *worker, Node *node) noexcept nogil:
     worker.loopback.count = 0
 
 
-cdef inline uint32_t take_vector(Worker *worker, Node *node, Pipe *pipe, int64_t limit_ns, bint exact) noexcept nogil:
-    """Take from the pipe at the head of the node's events all that comes before anything else, and put it back by its new head."""
-    cdef Event *other = heap_second(&node.events)
-    cdef int64_t other_ns = never()
-    cdef bint before_other = True
+cdef inline uint32_t take_vector(Worker *worker, Pipe *pipe, int64_t last_ns, uint32_t last_round) noexcept nogil:
+    """Take from a pipe what arrives by (last_ns, last_round), a vector at most; how many packets that are."""
     cdef uint32_t count = 0
     cdef uint32_t mask = pipe.capacity - 1
-    cdef uint32_t round = worker.round
     cdef uint64_t packets = 0
     cdef uint64_t bytes = 0
     cdef PipeEntry *entry
     cdef Packet *packet
-    if other is not NULL and not exact:
-        other_ns = other.time_ns
-        before_other = pipe.receiver.port < <uint32_t>other.order
     while pipe.head != pipe.tail and count < VECTOR_SIZE:
         entry = &pipe.ring[pipe.head & mask]
         packet = entry.packet
@@ -224,12 +218,7 @@ cdef inline uint32_t take_vector(Worker *worker, Node *node, Pipe *pipe, int64_t
         if is_unlikely(packet is NULL):
             pipe.head += 1
             continue
-        if exact:
-            if entry.arrival_ns > limit_ns or (entry.arrival_ns == limit_ns and packet.crossings > round):
-                break
-        elif count and (
-            entry.arrival_ns > limit_ns or entry.arrival_ns > other_ns or (entry.arrival_ns == other_ns and not before_other)
-        ):
+        if entry.arrival_ns >= last_ns and (entry.arrival_ns > last_ns or packet.crossings > last_round):
             break
         packet.time_ns = entry.arrival_ns
         packets += wire_segments(packet)
@@ -237,6 +226,22 @@ cdef inline uint32_t take_vector(Worker *worker, Node *node, Pipe *pipe, int64_t
         worker.vector[count] = packet
         count += 1
         pipe.head += 1
+    pipe.receiver.rx_packets += packets
+    pipe.receiver.rx_bytes += bytes
+    return count
+
+
+cdef inline uint32_t take_first(Worker *worker, Node *node, Pipe *pipe, int64_t limit_ns, bint exact) noexcept nogil:
+    """Take from the pipe at the head of the node's events all that comes before anything else, and put it back by its new head."""
+    cdef Event *other = heap_second(&node.events)
+    cdef uint32_t last_round = worker.round
+    cdef uint32_t count
+    cdef Packet *packet
+    if not exact:
+        last_round = ANY_ROUND
+        if other is not NULL and other.time_ns <= limit_ns:
+            limit_ns = other.time_ns - (pipe.receiver.port > <uint32_t>other.order)
+    count = take_vector(worker, pipe, limit_ns, last_round)
     packet = pipe_first(pipe)
     if packet is NULL:
         pipe.active = 0
@@ -244,21 +249,28 @@ cdef inline uint32_t take_vector(Worker *worker, Node *node, Pipe *pipe, int64_t
     else:
         heap_replace_first(
             &node.events,
-            pipe.ring[pipe.head & mask].arrival_ns,
+            pipe.ring[pipe.head & (pipe.capacity - 1)].arrival_ns,
             <uint64_t>packet.crossings << 32 | pipe.receiver.port,
         )
-    pipe.receiver.rx_packets += packets
-    pipe.receiver.rx_bytes += bytes
+    return count
+
+
+cdef inline void pipe_deliver(Worker *worker, Pipe *pipe, uint32_t count) noexcept nogil:
+    """Let the receiving node handle the vector that was taken from a pipe."""
     if is_unlikely(pipe.observed):
         pipe_observe(worker, pipe, worker.vector, count)
-    return count
+    node_input(worker, pipe.receiver, worker.vector, count)
+    if is_unlikely(pipe.observed & OBSERVE_LATENESS):
+        lateness_handled(worker, pipe, count)
+    if worker.loopback.count:
+        node_loopback(worker, pipe.receiver.node)
 
 
 cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcept nogil:
     """Handle what is due at a node at the worker's instant and round, and ahead of it, by `until_ns`, as far as is safe."""
     cdef int64_t limit_ns = worker.instant_ns
     cdef bint in_step = node.flows_in_step and not limit_ns < until_ns < worker.quiet_ns
-    cdef bint exact = node.lookahead_ns <= 0 or in_step or worker.round
+    cdef bint exact = node.lookahead_ns <= 0 or in_step or worker.round or node.arrival is not NULL
     cdef int64_t timer_limit_ns = limit_ns
     cdef int64_t reached_ns = limit_ns
     cdef uint64_t limit_order = <uint64_t>(worker.round + 1) << 32
@@ -278,7 +290,6 @@ cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcep
             # Where nothing overtakes in its only pipe, all that is in it comes before what is not.
             if node.port_count == 1 and not node.overtaken:
                 limit_ns = until_ns
-    node.wake_ns = never()
     while node.events.count and left:
         event = node.events.events
         time_ns = event.time_ns
@@ -292,20 +303,45 @@ cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcep
             reached_ns = time_ns
             node_timer_fired(worker, node, source, time_ns)
             left -= 1
+            if worker.loopback.count:
+                node_loopback(worker, node)
         else:
             pipe = node.ports[source].input
-            count = take_vector(worker, node, pipe, limit_ns, exact)
+            count = take_first(worker, node, pipe, limit_ns, exact)
             if count == 0:
                 continue
             reached_ns = worker.vector[count - 1].time_ns
-            node_input(worker, pipe.receiver, worker.vector, count)
-            if is_unlikely(pipe.observed & OBSERVE_LATENESS):
-                lateness_handled(worker, pipe, count)
+            pipe_deliver(worker, pipe, count)
             left -= count if count < left else left
-        if worker.loopback.count:
-            node_loopback(worker, node)
     if reached_ns > worker.ahead_ns:
         worker.ahead_ns = reached_ns
+    if node.events.count:
+        node_wake(worker, node, node.events.events[0].time_ns, <uint32_t>(node.events.events[0].order >> 32))
+
+
+cdef inline void node_ready_turn(Worker *worker, Node *node) noexcept nogil:
+    """The turn of a node that was ready. Most often all that it has to do is what one ideal link has brought."""
+    cdef Pipe *pipe = node.arrival
+    cdef Packet *packet
+    cdef uint32_t count
+    node.ready = 0
+    node.arrival = NULL
+    if pipe is NULL or (node.events.count and node.events.events[0].time_ns <= worker.instant_ns):
+        if pipe is not NULL:
+            heap_push(&node.events, worker.instant_ns, <uint64_t>worker.round << 32 | pipe.receiver.port)
+        node_turn(worker, node, worker.instant_ns)
+        return
+    count = take_vector(worker, pipe, worker.instant_ns, worker.round)
+    packet = pipe_first(pipe)
+    if packet is NULL:
+        pipe.active = 0
+    else:
+        heap_push(
+            &node.events,
+            pipe.ring[pipe.head & (pipe.capacity - 1)].arrival_ns,
+            <uint64_t>packet.crossings << 32 | pipe.receiver.port,
+        )
+    pipe_deliver(worker, pipe, count)
     if node.events.count:
         node_wake(worker, node, node.events.events[0].time_ns, <uint32_t>(node.events.events[0].order >> 32))
 
@@ -331,41 +367,37 @@ cdef inline int64_t next_event_ns(Worker *worker) noexcept nogil:
     return event.time_ns if event is not NULL else never()
 
 
-cdef inline Node *next_node(Worker *worker, int64_t until_ns) noexcept nogil:
-    """Whose turn it is, with the worker's instant and round set to it; NULL where nothing is due by `until_ns`."""
+cdef inline void round_begin(Worker *worker) noexcept nogil:
+    """Go on to the next round of the instant."""
+    cdef Node **swap = worker.current
+    cdef uint32_t capacity = worker.current_capacity
+    worker.current = worker.ready
+    worker.current_capacity = worker.ready_capacity
+    worker.current_count = worker.ready_count
+    worker.ready = swap
+    worker.ready_capacity = capacity
+    worker.ready_count = 0
+    worker.round += 1
+
+
+cdef inline Node *due_node(Worker *worker, int64_t until_ns) noexcept nogil:
+    """The node that is next in the worker's events, the instant and round set to its own; NULL where none is due before the next round."""
     cdef Event *event
     cdef Node *node
-    cdef Node **swap
-    cdef uint32_t capacity
-    while True:
-        if worker.current_count:
-            worker.current_count -= 1
-            return worker.current[worker.current_count]
-        event = next_wake(worker)
-        if event is not NULL and event.time_ns == worker.instant_ns and <uint32_t>(event.order >> 32) == worker.round:
-            node = &worker.nodes[<uint32_t>event.order]
-            heap_pop(&worker.events)
-            return node
+    if worker.ready_count and (worker.events.count == 0 or worker.events.events[0].time_ns > worker.instant_ns):
+        return NULL
+    event = next_wake(worker)
+    if event is NULL or event.time_ns > until_ns:
+        return NULL
+    if event.time_ns != worker.instant_ns or <uint32_t>(event.order >> 32) != worker.round:
         if worker.ready_count:
-            if worker.instant_ns > until_ns:
-                return NULL
-            swap = worker.current
-            capacity = worker.current_capacity
-            worker.current = worker.ready
-            worker.current_capacity = worker.ready_capacity
-            worker.current_count = worker.ready_count
-            worker.ready = swap
-            worker.ready_capacity = capacity
-            worker.ready_count = 0
-            worker.round += 1
-            continue
-        if event is NULL or event.time_ns > until_ns:
             return NULL
         worker.instant_ns = event.time_ns
         worker.round = <uint32_t>(event.order >> 32)
-        node = &worker.nodes[<uint32_t>event.order]
-        heap_pop(&worker.events)
-        return node
+    node = &worker.nodes[<uint32_t>event.order]
+    heap_pop(&worker.events)
+    node.wake_ns = never()
+    return node
 
 
 cdef inline bint worker_run(Worker *worker, int64_t until_ns, bint stop_on_event, int64_t host_limit_ns) noexcept nogil:
@@ -376,10 +408,18 @@ cdef inline bint worker_run(Worker *worker, int64_t until_ns, bint stop_on_event
     if stop_on_event and worker.quiet_ns == 0:
         worker_find_quiet(worker)
     while True:
-        node = next_node(worker, target_ns)
+        node = NULL
+        if worker.current_count == 0:
+            node = due_node(worker, target_ns)
+            if node is NULL:
+                if worker.ready_count == 0 or worker.instant_ns > target_ns:
+                    return target_ns == until_ns
+                round_begin(worker)
         if node is NULL:
-            return target_ns == until_ns
-        node_turn(worker, node, worker.quiet_ns - 1 if stop_on_event and worker.quiet_ns <= target_ns else target_ns)
+            worker.current_count -= 1
+            node_ready_turn(worker, worker.current[worker.current_count])
+        else:
+            node_turn(worker, node, worker.quiet_ns - 1 if stop_on_event and worker.quiet_ns <= target_ns else target_ns)
         if stop_on_event and worker.posted_tail != posted:
             target_ns = worker.instant_ns  # finish the instant, so that it is whole
         if is_unlikely(worker.drain_due):

@@ -518,6 +518,24 @@ def test_an_entry_stays_usable_while_it_is_asked_and_goes_when_nobody_answers(
     assert asked(wire.take()) == [(BROADCAST, ARP_REQUEST, "10.0.0.2")]
 
 
+def test_a_router_asks_anew_for_a_neighbor_that_failed_while_it_was_used(
+    lab: Lab, forwarding: tuple[int, Wire, Wire]
+) -> None:
+    """What was looked up for the frame before must not outlive the neighbor's entry."""
+    router, a, b = forwarding
+    b.introduce("10.0.1.1")
+    lab.run(61 * SECOND)
+    for number in range(3):
+        a.send_ip(numbered(number))
+        lab.run(SECOND)
+    assert [packet.identification for packet in b.take_ip()] == [0, 1, 2]
+    assert lab.switch.neighbors(router)[0][1] == ip("10.0.0.2")
+    assert len(lab.switch.neighbors(router)) == 1
+    a.send_ip(numbered(3))
+    lab.run(0)
+    assert asked(b.take()) == [(BROADCAST, ARP_REQUEST, "10.0.1.2")]
+
+
 def test_the_answer_to_a_probe_may_come_from_a_new_station(lab: Lab, host: int, wire: Wire) -> None:
     wire.introduce("10.0.0.1")
     lab.run(61 * SECOND)
