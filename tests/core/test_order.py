@@ -38,6 +38,19 @@ class Net:
         return self.switch.add_interface(node, mac(self.interfaces))
 
 
+SHAPINGS: "list[core.Shaping]" = [
+    {"discipline": "codel"},
+    {"discipline": "drr", "flows": 4, "quantum_bytes": 300},
+    {"discipline": "wfq", "flows": 4},
+    {"drops_head": True},
+    {"jitter": ([0, 1], [-500_000, 500_000]), "jitter_overtakes": True},
+    {"jitter": ([0, 1], [0, 300_000])},
+    {"reorder": 0.2},
+    {"slots": ([0, 1], [1000, 2 * MILLISECOND]), "slots_packets": 2},
+    {"duplicate": 0.1, "corrupt": 0.05, "bit_error": 1e-5},
+]
+
+
 def random_shape(rng: random.Random, ideal: float) -> Shape:
     """Some of the pipes are ideal; the others have round numbers, so that ties are frequent."""
     if rng.random() < ideal:
@@ -48,6 +61,7 @@ def random_shape(rng: random.Random, ideal: float) -> Shape:
         delay_ns=rng.choice([0, 1, 1000, MILLISECOND, MILLISECOND, 20 * MILLISECOND]),
         loss=rng.choice([0, 0, 0.05]),
         queue_limit_packets=rng.choice([None, 3, 50]),
+        shaping=rng.choice([None, None, *SHAPINGS]),
     )
 
 

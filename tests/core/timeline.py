@@ -35,6 +35,8 @@ class Shape:
     loss: float = 0.0
     queue_limit_packets: int | None = None
     queue_limit_bytes: int | None = None
+    shaping: "core.Shaping | None" = None
+    """What the model below does not know."""
 
     def service(self, length: int) -> Fraction:
         return Fraction(max(0, length + self.overhead_bytes) * 8 * SECOND, self.bandwidth_bps)
@@ -207,6 +209,7 @@ def shape_pipe(switch: Switch, pipe: int, shape: Shape) -> None:
         loss=shape.loss,
         queue_limit_packets=shape.queue_limit_packets,
         queue_limit_bytes=shape.queue_limit_bytes,
+        shaping=shape.shaping,
     )
 
 
