@@ -288,6 +288,9 @@ class Switch:
         to a multiple of 8. One thread at a time reads a ring, while the data path runs or not. In real time a
         record for which a ring has no room is lost; in virtual time none is.
         """
+    @property
+    def recorded_ns(self) -> int:
+        """All that is recorded from now on is at this time or later."""
     def lost_records(self, ring: int) -> int: ...
     def ring_fd(self, ring: int) -> int:
         """An eventfd that is readable once there are records after a take_records() that gave none.

@@ -34,7 +34,7 @@ from .layout cimport (
 )
 from .neighbor cimport interface_reaches
 from .pipe cimport pipe_reverse
-from .platform cimport atomic_load32, atomic_store32, atomic_store64, host_clock_ns, must_resize
+from .platform cimport atomic_load32, atomic_load64, atomic_store32, atomic_store64, host_clock_ns, must_resize
 from .ring cimport ring_copy, ring_readable
 from .route cimport prefix_mask, route_find, route_set
 from .schedule cimport POSTED_CAPACITY, never
@@ -695,6 +695,13 @@ cdef class Switch:
                 ring_copy(source, source.head, target, length)
             atomic_store64(&source.head, source.head + length)
         return records
+
+    @property
+    def recorded_ns(self):
+        cdef Worker *worker = self._open()
+        if self.real_time:
+            return <int64_t>atomic_load64(<uint64_t *>&worker.recorded_ns)
+        return worker.instant_ns
 
     def lost_records(self, ring):
         return self._ring(ring).lost_records

@@ -476,6 +476,7 @@ cdef struct Worker:
     Ring event_ring
     Ring capture_ring
     uint64_t captured_bytes
+    int64_t recorded_ns            # real time: all that is recorded from now on is at this time or later
     uint32_t handed_id             # of the packet that is handed to a captured link, at this moment
     uint64_t handed_place          # of the reason in its record; 0: it has none
     uint64_t ring_bytes            # capacity that a ring is opened with

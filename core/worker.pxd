@@ -25,7 +25,7 @@ from .neighbor cimport neighbor_timer
 from .nic cimport nic_read, nic_vector
 from .observe cimport pipe_observe
 from .packet cimport list_append, packet_release
-from .platform cimport atomic_load32, atomic_store32, host_clock_ns, is_unlikely, prefetch
+from .platform cimport atomic_load32, atomic_store32, atomic_store64, host_clock_ns, is_unlikely, prefetch
 from .ring cimport ring_wakes
 from .schedule cimport TIMER_FLOWS, TIMER_NEIGHBORS, TIMER_PIPES, TIMER_SOURCE, count_drop, drop, never, node_wake
 from .segment cimport packet_finish_checksum, packet_segment, wire_bytes, wire_segments
@@ -527,6 +527,7 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
         mailbox_serve(worker)
         now_ns = clock_now(&worker.clock)
         behind = not worker_run(worker, now_ns, False, host_clock_ns() + BUSY_NS)
+        atomic_store64(<uint64_t *>&worker.recorded_ns, <uint64_t>(worker.instant_ns if behind else now_ns))
         priority_review(&priority, host_clock_ns(), behind)
         if is_unlikely(worker.failed_device is not NULL):
             device_lost(worker, worker.failed_device, worker.instant_ns)

@@ -90,11 +90,14 @@ class Client:
         operation: str,
         /,
         *,
-        on_item: Callable[[Any], None] | None = None,
+        on_item: Callable[[Any], object] | None = None,
         patience_ms: int | None = None,
         **arguments: Any,
     ) -> Any:
         """Ask for an operation and return its result; parts of it go to `on_item` as they come.
+
+        Where `on_item` returns True, the network is asked for more: that is for parts that it does not send
+        ahead without end.
 
         Ctrl-C cancels it: an operation that goes on until then returns what it has, any other raises
         KeyboardInterrupt. Raises RemoteError with the network's own words, ManystackError if it ends.
@@ -108,8 +111,8 @@ class Client:
                 if answer["id"] not in (number, None):
                     continue
                 if "item" in answer:
-                    if on_item is not None:
-                        on_item(answer["item"])
+                    if on_item is not None and on_item(answer["item"]) is True:
+                        self._send({"id": number, "op": "more", "args": {"id": number}})
                     continue
             except KeyboardInterrupt:
                 if interrupted:

@@ -3,7 +3,8 @@
 A request is one msgpack map `{id, op, args}`; `op` names an entry of `operations.OPERATIONS`, or is `cancel`
 with the id of an earlier request of the same client. Answers carry the request's id and one of `item` (a
 part, while it goes on), `result`, or `error` with `exit_code` and a sentence. Whatever a message holds, the
-answer is at worst an error.
+answer is at worst an error. An operation with large parts sends a few of them, and further ones as the
+client asks for `more`, with the id as for `cancel`.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ MESSAGE_LIMIT_BYTES = 1 << 16
 ANSWERS_WAITING = 100_000
 """Answers kept for a client that does not read; one more ends what it asked for."""
 REQUESTS_AT_ONCE = 256
+PARTS_AHEAD = 16
 LAST_WORDS_MS = 1000
 """How long closing waits for a client to read its last answer."""
 
@@ -52,6 +54,7 @@ class ControlServer:
         self._engine = engine
         self._endpoint = endpoint
         self._requests: dict[tuple[bytes, int], asyncio.Task[None]] = {}
+        self._calls: dict[tuple[bytes, int], Request] = {}
         self._context: zmq.asyncio.Context | None = None
         self._receiver: asyncio.Task[None] | None = None
 
@@ -95,18 +98,25 @@ class ControlServer:
         if type(number) is not int or not isinstance(name, str) or not isinstance(arguments, dict):
             raise UsageError("a request is {id: a number, op: a name, args: a map}")
         key = client, number
-        if name == "cancel":
-            request = self._requests.get((client, arguments.get("id", -1)))
-            if request is not None:
-                request.cancel()
+        if name in ("cancel", "more"):
+            other = client, arguments.get("id", -1)
+            if name == "cancel" and other in self._requests:
+                self._requests[other].cancel()
+            elif name == "more" and other in self._calls:
+                self._calls[other].credit.release()
             return
         if key in self._requests:
             raise UsageError(f"request {number} is still being served")
         if len(self._requests) >= REQUESTS_AT_ONCE:
             raise UsageError(f"{REQUESTS_AT_ONCE} requests are being served already; try again later")
-        task = asyncio.create_task(self._serve(Request(self, client, number), name, arguments))
+        request = self._calls[key] = Request(self, client, number)
+        task = asyncio.create_task(self._serve(request, name, arguments))
         self._requests[key] = task
-        task.add_done_callback(lambda _: self._requests.pop(key, None))
+        task.add_done_callback(lambda _: self._forget(key))
+
+    def _forget(self, key: tuple[bytes, int]) -> None:
+        self._requests.pop(key, None)
+        self._calls.pop(key, None)
 
     async def _serve(self, request: "Request", name: str, arguments: dict[str, Any]) -> None:
         try:
@@ -144,6 +154,8 @@ class Request:
         self.engine = server._engine
         self.client = client
         self.number = number
+        self.credit = asyncio.Semaphore(PARTS_AHEAD)
+        """Large parts that may be sent before the client asks for more."""
         self._server = server
 
     async def send(self, item: Any) -> None:

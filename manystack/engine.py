@@ -17,8 +17,9 @@ from time import monotonic_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from manystack.capture import WHOLE_FRAMES, Capture, Captures, open_file
 from manystack.core import _switch as core
-from manystack.errors import UsageError
+from manystack.errors import ManystackError, UsageError
 from manystack.eventfile import EventFile
 from manystack.handles import LinkHandle, NodeHandle
 from manystack.host import HostTap, open_tap
@@ -135,6 +136,9 @@ class Engine:
         self.loop = EngineLoop(self)
         """The asyncio loop on this engine's clock."""
         self._watch = Watch(self)
+        self.captures = Captures(self)
+        """What is being captured: see capture()."""
+        self.drains.append(self.captures.drain)
 
     def start(self) -> None:
         """Open devices and the control socket, all or none; then, in real time, let time begin."""
@@ -149,6 +153,7 @@ class Engine:
                 self._serve(runtime)
             if self._events_path is not None:
                 self._open_event_file(self._events_path)
+            self._open_captures()
             self._began_wall_ns = monotonic_ns()
             if not self.is_virtual:
                 self.switch.start()
@@ -294,6 +299,20 @@ class Engine:
         """Return every link, in the order of the topology."""
         return [LinkHandle(self, state, False) for state in self.wiring.links]
 
+    def capture(self, file: str | Path, *interfaces: str, snap_length: int = WHOLE_FRAMES) -> Capture:
+        """Write what passes interfaces to a pcapng file until the capture or the engine is closed.
+
+        A node alone is all of its interfaces, none at all is every one. Of each frame the first
+        `snap_length` bytes are written. Raises UsageError for an unknown interface and for a file that
+        cannot be made. A file that cannot be written to any more ends the capture: Capture.error says why.
+        """
+        self.start()
+        return open_file(self.captures, Path(file), interfaces, snap_length)
+
+    def no_interface(self, name: str) -> str:
+        """Say that there is no such interface, and what may have been meant."""
+        return f"no interface {name!r} in {self.name}{_similar(name, self.wiring.interfaces)}"
+
     def resolve(self, destination: str | IPv4Address) -> IPv4Address:
         """Return the address that is meant: an address as it is, a node's name as its first one."""
         if isinstance(destination, IPv4Address):
@@ -369,6 +388,7 @@ class Engine:
                 return Progress.EVENT if self._dispatch() else Progress.IDLE
             until_ns = following + FAR_NS if self._running else following
         reached = switch.run(until_ns, stop_on_event=True, wall_limit_ns=SLICE_NS)
+        self.captures.drain()
         if self._dispatch():
             return Progress.EVENT
         return Progress.REACHED if reached else Progress.SLICE
@@ -419,6 +439,14 @@ class Engine:
         assert self.event_file is not None
         if self.event_file.drain():
             self.loop.call_soon(self._write_arrivals)  # others have their turn in between
+
+    def _open_captures(self) -> None:
+        self._cleanup.callback(self.captures.close)
+        for number, capture in enumerate(self.topology.capture):
+            try:
+                open_file(self.captures, Path(capture.file), capture.interfaces, capture.snap_bytes)
+            except ManystackError as error:
+                raise TopologyError([PlacedError(f"capture[{number}]", str(error))]) from None
 
     def _drain(self) -> None:
         for drain in self.drains:
@@ -510,7 +538,7 @@ class Engine:
         if only:
             names = ", ".join(f"{name}.{interface}" for interface in only)
             raise UsageError(f"{name} has more than one interface: name one of {names}")
-        raise UsageError(f"no interface {name!r} in {self.name}{_similar(name, self.wiring.interfaces)}")
+        raise UsageError(self.no_interface(name))
 
     def _require_open(self) -> None:
         if self._state == "closed":

@@ -114,5 +114,9 @@ class EngineLoop(asyncio.SelectorEventLoop):
         finally:
             self._engine_selector.holds -= 1
 
+    def hold(self, held: bool) -> None:
+        """Let virtual time stand still until this is called with False."""
+        self._engine_selector.holds += 1 if held else -1
+
     def _release(self, _: "asyncio.Future[Any]") -> None:
         self._engine_selector.holds -= 1

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import ConfigDict, Field, ValidationError, validate_call
 
+from manystack.clientstream import ClientStream
 from manystack.engine import Engine, Event
 from manystack.errors import UsageError
 from manystack.handles import LinkHandle, NodeHandle
@@ -21,6 +22,7 @@ from manystack.results import mac_text, plain
 from manystack.text import clock_text
 from manystack.topology import PipeParameters
 from manystack.topology.pipe_writing import write_pipe
+from manystack.topology.quantity import parse_size
 from manystack.wiring import WITH_STACK
 
 EVENTS_WAITING = 10_000
@@ -34,6 +36,8 @@ class Call(Protocol):
     """Who asked for an operation, and of which engine."""
 
     engine: Engine
+
+    credit: asyncio.Semaphore
 
     def send(self, item: Any) -> Awaitable[None]:
         """Give the caller a part of the answer before its end."""
@@ -147,6 +151,31 @@ async def show_neighbors(call: Any, node: Name | None = None) -> Any:
 async def show_stats(call: Any, node: Name | None = None) -> Any:
     """Counters of interfaces, and drops by reason, by node."""
     return [handle.statistics() for handle in _chosen(call.engine, node)]
+
+
+@operation()
+async def capture(call: Any, interfaces: list[Name], snap_length: Name = "65664B") -> Any:
+    """A pcapng stream of what passes interfaces, in parts, until it is cancelled; then how much it was."""
+    engine: Engine = call.engine
+    stream = ClientStream(engine)
+    chosen = engine.captures.expand(interfaces)
+    try:
+        snap_bytes = parse_size(snap_length)
+    except ValueError as error:
+        raise UsageError(f"snap length: {error}") from None
+    begun = engine.captures.add("emu capture", chosen, snap_bytes, stream)
+    try:
+        await stream.serve(call)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
+    finally:
+        begun.close()
+        stream.release()
+    for part in stream.rest():
+        await call.send(part)
+    return {"packets": begun.packets, "lost_packets": begun.lost_packets}
 
 
 @operation()

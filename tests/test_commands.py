@@ -308,7 +308,6 @@ def test_a_bad_topology_is_exit_code_2_with_every_mistake(tmp_path: Path) -> Non
     ("verb", "exit_code", "words"),
     [
         (["exec", "h1", "--", "true"], 2, "not in this version"),
-        (["capture", "h1.eth0", "-w", "x.pcapng"], 2, "not in this version"),
         (["diff", "a", "b"], 2, "a: No such file or directory"),
         (["show", "daemons"], 2, "not in this version"),
         (["dance"], 2, "dance"),

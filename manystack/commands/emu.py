@@ -17,7 +17,7 @@ VERBS = {
     "link": "manystack.commands.change:link",
     "route": "manystack.commands.change:route",
     "exec": "manystack.commands.later:exec_",
-    "capture": "manystack.commands.later:capture",
+    "capture": "manystack.commands.capture:capture",
     "diff": "manystack.commands.diff:diff",
 }
 

@@ -13,11 +13,3 @@ ANYTHING = {"ignore_unknown_options": True}
 def exec_(arguments: tuple[str, ...], name: str | None, as_json: bool) -> None:
     """A real program inside a node (not in this version)."""
     not_in_this_version("emu exec")
-
-
-@click.command(context_settings=ANYTHING)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@network_options
-def capture(arguments: tuple[str, ...], name: str | None, as_json: bool) -> None:
-    """Packets of an interface as pcapng (not in this version)."""
-    not_in_this_version("emu capture")

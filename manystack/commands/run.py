@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from manystack.capture import Capture
 from manystack.commands.check import load
 from manystack.commands.common import Command, echo_json, echo_lines, not_in_this_version
 from manystack.engine import Engine
@@ -72,11 +73,17 @@ def main(
     finally:
         signal.signal(signal.SIGTERM, before)
     if as_json:
-        told = {"ended": ended, "reproducible": summary.reproducible, "events": _told(engine.event_file)}
+        told = {
+            "ended": ended,
+            "reproducible": summary.reproducible,
+            "events": _told(engine.event_file),
+            "captures": [_told_capture(capture) for capture in engine.captures.all],
+        }
         echo_json(plain(summary) | told)
     else:
         echo_lines(summary_lines(summary, ended))
         echo_lines(_told_lines(engine.event_file))
+        echo_lines([_capture_line(capture) for capture in engine.captures.all])
     unwritten = engine.event_file is not None and engine.event_file.error is not None
     if unwritten or (strict and summary.verdict.state == "degraded"):
         sys.exit(1)
@@ -101,6 +108,23 @@ def _told_lines(file: EventFile | None) -> list[str]:
     if file.lost_records:
         return [f"Events are in {file.path}, but {plural(file.lost_records, 'arrival')} came too fast."]
     return [f"Events are in {file.path}."]
+
+
+def _told_capture(capture: Capture) -> dict[str, Any]:
+    return {
+        "file": capture.name,
+        "interfaces": list(capture.interfaces),
+        "packets": capture.packets,
+        "lost_packets": capture.lost_packets,
+        "error": capture.error,
+    }
+
+
+def _capture_line(capture: Capture) -> str:
+    line = f"Captured {plural(capture.packets, 'packet')} in {capture.name}"
+    if capture.lost_packets:
+        line += f", and lost {capture.lost_packets:,}, which came too fast"
+    return f"{line}, until it ended: {capture.error}" if capture.error else f"{line}."
 
 
 async def _run(engine: Engine, view: View, duration: int | None) -> tuple[str, Summary]:

@@ -16,6 +16,7 @@ from manystack.topology.model import (
     BRIDGE_KINDS,
     DEVICE_KINDS,
     STACK_KINDS,
+    Capture,
     End,
     Link,
     Node,
@@ -295,3 +296,26 @@ def fragmented(kind: str, size_bytes: int, name: str, sender: Node, receiver: No
 
 def _no_node(problems: Problems, nodes: Nodes, name: str) -> str:
     return f"there is no node {short(name)}{problems.similar(name, nodes)}"
+
+
+def check_captures(
+    problems: Problems, nodes: Nodes, links: Iterable[Link], captures: Sequence[Capture | None]
+) -> None:
+    """Check that what is to be captured is there, and that no file is written twice."""
+    names = set(nodes)
+    names |= {str(end) for link in links for end in link.ends}
+    names |= {f"{name}.{interface}" for name, node in nodes.items() if node for interface in node.interfaces}
+    seen: dict[str, str] = {}
+    for number, capture in enumerate(captures):
+        if capture is None:
+            continue
+        place = f"capture[{number}]"
+        other = seen.setdefault(capture.file, place)
+        if other is not place:
+            problems.add(f"{place}.file", f"{capture.file} is written already, by {other}")
+        for k, interface in enumerate(capture.interfaces):
+            if interface not in names and nodes.get(interface.partition(".")[0], ()) is not None:
+                problems.add(
+                    f"{place}.interfaces[{k}]",
+                    f"no node or interface {short(interface)}{problems.similar(interface, names)}",
+                )

@@ -20,6 +20,8 @@ BRIDGE_KINDS: Final = frozenset({"switch", "hub"})
 DEVICE_KINDS: Final = frozenset({"tap", "nic"})
 # A switch or hub passes on what fits into an IPv4 packet; its neighbors' MTUs decide.
 BRIDGE_MTU: Final = 65535
+# Of what a link carries.
+LONGEST_FRAME: Final = 65664
 EVERYWHERE: Final = IPv4Network("0.0.0.0/0")
 
 
@@ -234,3 +236,14 @@ class Traffic(Part):
     count: int | None = None
     ttl: int = 64
     rate_bps: int = 0
+
+
+class Capture(Part):
+    """A pcapng file of what passes some interfaces; a node alone is all of its own, none at all is every one.
+
+    Of each frame the first `snap_bytes` are written.
+    """
+
+    file: str
+    interfaces: list[str] = Field(default_factory=list)
+    snap_bytes: int = LONGEST_FRAME

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 from manystack.topology.errors import NOT_YET, short
 from manystack.topology.links import parse_delay
 from manystack.topology.model import (
+    LONGEST_FRAME,
     Address,
     Interface,
     Mtu,
@@ -76,6 +77,13 @@ def _payload(value: object) -> int:
     return size_bytes
 
 
+def _snap_length(value: object) -> int:
+    snap_bytes = parse_size(value)
+    if not 1 <= snap_bytes <= LONGEST_FRAME:
+        raise ValueError(f"{value} is not possible: a snap length is 1B to {LONGEST_FRAME}B")
+    return snap_bytes
+
+
 def _interval(value: object) -> int:
     interval_ns = parse_delay(value)
     if interval_ns == 0:
@@ -108,6 +116,15 @@ class Header(Part):
     nodes: dict[str, Any] = Field(default_factory=dict)
     links: list[Any] = Field(default_factory=list)
     traffic: list[Any] = Field(default_factory=list)
+    capture: list[Any] = Field(default_factory=list)
+
+
+class WrittenCapture(Part):
+    """A file for what passes some interfaces."""
+
+    file: str = Field(min_length=1, description="name the file to write, such as all.pcapng")
+    interfaces: list[str] = Field(default_factory=list)
+    snap_length: Annotated[int, BeforeValidator(_snap_length)] = LONGEST_FRAME
 
 
 class WrittenStack(Part):

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from manystack.topology.checks import (
     Nodes,
+    check_captures,
     check_devices,
     check_macs,
     check_node,
@@ -22,6 +23,7 @@ from manystack.topology.links import WrittenLink
 from manystack.topology.merging import LinkReader
 from manystack.topology.model import (
     BRIDGE_MTU,
+    Capture,
     Interface,
     Link,
     Node,
@@ -40,13 +42,14 @@ from manystack.topology.schema import (
     TRAFFIC_KINDS,
     Header,
     WrittenBridge,
+    WrittenCapture,
     WrittenNic,
     WrittenPing,
     WrittenStack,
     WrittenTap,
 )
 from manystack.topology.traces import Files
-from manystack.topology.writing import write_link, write_node, write_traffic
+from manystack.topology.writing import write_capture, write_link, write_node, write_traffic
 
 
 class Topology(Part):
@@ -62,6 +65,7 @@ class Topology(Part):
     nodes: dict[str, Node]
     links: list[Link] = Field(default_factory=list)
     traffic: list[Traffic] = Field(default_factory=list)
+    capture: list[Capture] = Field(default_factory=list)
 
     @classmethod
     def load(cls, path: str | Path) -> "Topology":
@@ -98,10 +102,15 @@ class Topology(Part):
             _read_traffic(problems, nodes, f"traffic[{number}]", item)
             for number, item in enumerate(_list(known, "traffic"))
         ]
+        captures = [
+            _read_capture(problems, f"capture[{number}]", item)
+            for number, item in enumerate(_list(known, "capture"))
+        ]
         check_macs(problems, nodes)
         check_devices(problems, nodes, header.time)
         check_segments(problems, nodes, links)
         check_sizes(problems, nodes, traffic)
+        check_captures(problems, nodes, links, captures)
         problems.check()
         return cls(
             name=header.name,
@@ -111,6 +120,7 @@ class Topology(Part):
             nodes={name: node for name, node in nodes.items() if node},
             links=links,
             traffic=[item for item in traffic if item],
+            capture=[item for item in captures if item],
         )
 
     def with_time(self, time: TimeMode) -> "Topology":
@@ -135,8 +145,9 @@ class Topology(Part):
             "nodes": {name: write_node(node, defaults) for name, node in self.nodes.items()},
             "links": [write_link(link, self.nodes, defaults, folder) for link in self.links],
             "traffic": [write_traffic(traffic, defaults) for traffic in self.traffic],
+            "capture": [write_capture(capture, defaults) for capture in self.capture],
         }
-        return header | chosen(parts, {"links": [], "traffic": []}, defaults)
+        return header | chosen(parts, {"links": [], "traffic": [], "capture": []}, defaults)
 
 
 def _mapping(document: Document, key: str) -> Document:
@@ -211,6 +222,13 @@ def _read_links(
         if number in ends
         for forward, reverse in [parameters.get(number, ideal)]
     ]
+
+
+def _read_capture(problems: Problems, place: str, document: object) -> Capture | None:
+    written = read_part(problems, WrittenCapture, document, place)
+    if written is None:
+        return None
+    return Capture(file=written.file, interfaces=written.interfaces, snap_bytes=written.snap_length)
 
 
 def _read_traffic(problems: Problems, nodes: Nodes, place: str, document: object) -> Traffic | None:

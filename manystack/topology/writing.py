@@ -7,6 +7,8 @@ from manystack.topology.model import (
     BRIDGE_KINDS,
     DEVICE_KINDS,
     EVERYWHERE,
+    LONGEST_FRAME,
+    Capture,
     End,
     Interface,
     Link,
@@ -95,3 +97,13 @@ def write_traffic(traffic: Traffic, defaults: bool) -> Document:
         "stop": None if traffic.stop_ns is None else format_duration(traffic.stop_ns),
     }
     return chosen(document, _TRAFFIC_DEFAULTS[traffic.kind], defaults)
+
+
+def write_capture(capture: Capture, defaults: bool) -> Document:
+    """Return the document of one entry of `capture`."""
+    document: Document = {
+        "file": capture.file,
+        "interfaces": list(capture.interfaces),
+        "snap_length": format_size(capture.snap_bytes),
+    }
+    return chosen(document, {"interfaces": [], "snap_length": format_size(LONGEST_FRAME)}, defaults)
