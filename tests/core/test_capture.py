@@ -205,6 +205,21 @@ def test_a_full_queue_and_a_lossy_wire_tell_in_the_one_record(path: Path) -> Non
     assert [r.reason for r in path.records() if r.interface == path.out1] == ["loss"]
 
 
+def test_what_a_discipline_drops_later_is_seen_once_more(path: Path) -> None:
+    """A full queue that drops its oldest: the second packet, when the fourth comes."""
+    path.switch.set_pipe(
+        path.pipe, bandwidth_bps=8_000_000, queue_limit_packets=2, shaping={"drops_head": True}
+    )
+    for _ in range(4):
+        path.send()
+        path.lab.run(10)
+    path.lab.run(SECOND)
+    first, second, third, fourth, dropped = (r for r in path.records() if r.interface == path.out1)
+    assert {r.reason for r in (first, second, third, fourth)} == {""}
+    assert (dropped.packet_id, dropped.reason) == (second.packet_id, "queue_full")
+    assert dropped.time_ns == fourth.time_ns == second.time_ns + 20
+
+
 def test_a_cut_wire_tells_of_what_it_had_and_of_what_comes(path: Path) -> None:
     path.switch.set_pipe(path.pipe, delay_ns=MILLISECOND)
     path.send()
