@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate, groupby
 from operator import attrgetter
 from pathlib import Path
+from statistics import fmean
 
 import matplotlib
 
@@ -55,5 +56,33 @@ def plot_distributions(axes: Mapping[str, Mapping[str, Iterable[tuple[float, int
         place.set_ylabel("part of the packets above")
         place.grid(visible=True, alpha=0.3)
         place.legend()
+    canvas.savefig(path, dpi=150)
+    pyplot.close(canvas)
+
+
+def plot_waiting(
+    means: Mapping[str, Mapping[float, float]],
+    steps: Mapping[str, Iterable[tuple[float, float]]],
+    path: Path,
+) -> None:
+    """Draw the mean wait (ms) over the load for each discipline, and beside it that of each tenth of a second."""
+    canvas, (load_axes, time_axes) = pyplot.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+    for name, points in means.items():
+        load_axes.plot([100 * load for load in points], list(points.values()), marker="o", label=name)
+    load_axes.set_xlabel("offered load, % of the link")
+    load_axes.set_ylabel("mean wait, ms")
+    for name, samples in steps.items():
+        tenths = groupby(sorted(samples), key=lambda sample: int(sample[0] * 10))
+        times, waits = zip(
+            *((tenth / 10, fmean(wait for _, wait in group)) for tenth, group in tenths), strict=True
+        )
+        time_axes.plot(times, waits, label=name)
+    time_axes.set_xlabel("time, s (load 50 %, from 2 s on 125 %, from 10 s on 50 %)")
+    time_axes.set_ylabel("mean wait, ms")
+    for axes in (load_axes, time_axes):
+        axes.set_yscale("symlog", linthresh=1)
+        axes.set_ylim(bottom=0)
+        axes.grid(visible=True, alpha=0.3)
+        axes.legend()
     canvas.savefig(path, dpi=150)
     pyplot.close(canvas)
