@@ -65,7 +65,7 @@ def plot_waiting(
     steps: Mapping[str, Iterable[tuple[float, float]]],
     path: Path,
 ) -> None:
-    """Draw the mean wait (ms) over the load for each discipline, and beside it that of each tenth of a second."""
+    """Draw the mean wait (ms) over the load for each discipline, and beside it over time by tenths (s)."""
     canvas, (load_axes, time_axes) = pyplot.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
     for name, points in means.items():
         load_axes.plot([100 * load for load in points], list(points.values()), marker="o", label=name)
