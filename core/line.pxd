@@ -47,25 +47,58 @@ cdef inline void pipe_append(Worker *worker, Pipe *pipe, Packet *packet, int64_t
 
 
 cdef inline void pipe_insert(Worker *worker, Pipe *pipe, Packet *packet, int64_t arrival_ns) noexcept nogil:
-    """Put a packet into the delay line where it may overtake others: behind all that arrive before it or with it."""
-    cdef uint32_t mask
-    cdef uint32_t place = pipe.tail
+    """Put a packet into the delay line where it may overtake others: behind all that arrive before it or with it.
+
+    Those on the side that has fewer of them make room. The line has no places of lost packets.
+    """
+    cdef uint32_t mask, place, i
+    cdef uint32_t before = 0       # so many are known to arrive before it or with it …
+    cdef uint32_t after = pipe.tail - pipe.head  # … and those from this one on, after it
     cdef uint32_t port = pipe.receiver.port
     if pipe.tail - pipe.head == pipe.capacity:
         pipe_grow(pipe)
     mask = pipe.capacity - 1
-    while place != pipe.head and pipe.ring[(place - 1) & mask].arrival_ns > arrival_ns:
-        pipe.ring[place & mask] = pipe.ring[(place - 1) & mask]
-        place -= 1
+    if after and pipe.ring[(pipe.tail - 1) & mask].arrival_ns <= arrival_ns:
+        before = after  # it mostly comes last
+    while before != after:
+        i = (before + after) >> 1
+        if pipe.ring[(pipe.head + i) & mask].arrival_ns <= arrival_ns:
+            before = i + 1
+        else:
+            after = i
+    if before < pipe.tail - pipe.head - before:
+        pipe.head -= 1
+        for i in range(before):
+            pipe.ring[(pipe.head + i) & mask] = pipe.ring[(pipe.head + i + 1) & mask]
+    else:
+        i = pipe.tail
+        while i != pipe.head + before:
+            pipe.ring[i & mask] = pipe.ring[(i - 1) & mask]
+            i -= 1
+        pipe.tail += 1
+    place = pipe.head + before
     pipe.ring[place & mask].packet = packet
     pipe.ring[place & mask].arrival_ns = arrival_ns
-    pipe.tail += 1
     if not pipe.active:
         pipe.active = 1
         node_arrival(worker, pipe.receiver.node, pipe, arrival_ns, packet.crossings)
     elif place == pipe.head:
         heap_hasten(&pipe.receiver.node.events, arrival_ns, <uint64_t>packet.crossings << 32 | port)
         node_wake(worker, pipe.receiver.node, arrival_ns, packet.crossings)
+
+
+cdef inline void pipe_close_up(Pipe *pipe) noexcept nogil:
+    """Take the places of lost packets out of the line."""
+    cdef uint32_t mask = pipe.capacity - 1
+    cdef uint32_t i = pipe.head
+    cdef uint32_t end = pipe.tail
+    pipe.tail = pipe.head
+    while i != end:
+        if pipe.ring[i & mask].packet is not NULL:
+            pipe.ring[pipe.tail & mask] = pipe.ring[i & mask]
+            pipe.tail += 1
+        i += 1
+    pipe.service = pipe.tail
 
 
 cdef inline Packet *pipe_first(Pipe *pipe) noexcept nogil:

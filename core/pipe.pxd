@@ -20,7 +20,7 @@ from .layout cimport (
     CROSSING_LIMIT, DROP_POOL_EMPTY, LINK_DOWN, LINK_LOOP, LINK_LOSS, LINK_QUEUE_FULL, OBSERVE_CAPTURE, WAY_IDEAL,
     WAY_SHAPED, WAY_SPECIAL, Event, Node, Packet, Pipe, PipeEntry, Shaper, Waiting, Worker,
 )
-from .line cimport pipe_append, pipe_first, pipe_grow
+from .line cimport pipe_append, pipe_close_up, pipe_first, pipe_grow
 from .packet cimport packet_release
 from .platform cimport is_likely, is_unlikely, must_resize
 from .queues.discipline cimport discipline_enqueue
@@ -326,14 +326,12 @@ cdef inline void pipe_begin_shaping(Worker *worker, Pipe *pipe) noexcept nogil:
     cdef uint32_t i = pipe.service
     cdef Packet *packet
     pipe.shaper = shaper
-    pipe_first(pipe)  # from now on, the head of the line is the next to arrive
-    if i == end:
-        return
-    pipe.departure_ns = pipe.waiting[i & mask].start_ns - (pipe.waiting[i & mask].remainder != 0)
-    pipe.departure_remainder = pipe.waiting[i & mask].remainder
-    if <int32_t>(i - pipe.head) < 0:
-        i = pipe.head
-    pipe.tail = pipe.service = i
+    if i != end:
+        pipe.departure_ns = pipe.waiting[i & mask].start_ns - (pipe.waiting[i & mask].remainder != 0)
+        pipe.departure_remainder = pipe.waiting[i & mask].remainder
+        if <int32_t>(i - pipe.head) < 0:
+            i = pipe.head
+        pipe.tail = i
     while i != end:
         packet = pipe.ring[i & mask].packet
         if packet is not NULL:
@@ -341,13 +339,10 @@ cdef inline void pipe_begin_shaping(Worker *worker, Pipe *pipe) noexcept nogil:
             discipline_enqueue(worker, pipe, packet, False)
         i += 1
     pipe.queue_bytes = 0
-    i = pipe.tail
+    pipe_close_up(pipe)
     pipe.last_arrival_ns = worker.instant_ns
-    while i != pipe.head:
-        i -= 1
-        if pipe.ring[i & mask].packet is not NULL:
-            pipe.last_arrival_ns = pipe.ring[i & mask].arrival_ns
-            break
+    if pipe.head != pipe.tail:
+        pipe.last_arrival_ns = pipe.ring[(pipe.tail - 1) & mask].arrival_ns
     node_find_events(worker, pipe.receiver.node)
 
 
