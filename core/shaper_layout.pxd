@@ -195,6 +195,7 @@ cdef enum:                         # FairClock.sets: what a group with queues is
 cdef struct FairClock:
     uint64_t now                   # virtual time
     uint64_t weights               # sum over the flows that take part
+    uint32_t served_bytes          # that `now` has yet to move on by
     FlowHeap waiting               # wfq
     FlowHeap eligible
     QfqGroup *groups               # qfq

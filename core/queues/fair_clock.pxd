@@ -11,10 +11,12 @@ from ..platform cimport must_zero
 
 cdef enum:
     VIRTUAL_SHIFT = 30
+    BEGINS_BEFORE_WRAP = 1 << 17   # bytes: the clock wraps early in every run, so that what could not bear it is soon found
 
 
 cdef inline void fair_begin(Shaper *shaper) noexcept nogil:
     shaper.fair = <FairClock *>must_zero(sizeof(FairClock))
+    shaper.fair.now = 0 - (<uint64_t>BEGINS_BEFORE_WRAP << VIRTUAL_SHIFT)
 
 
 cdef inline void fair_end(Shaper *shaper) noexcept nogil:

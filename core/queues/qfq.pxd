@@ -1,8 +1,8 @@
 # qfq: quick fair queueing (Checconi, Rizzo, Valente, "QFQ: Efficient packet scheduling with tight guarantees", IEEE/ACM
 # Transactions on Networking 21(3), 2013): what wfq does, nearly as evenly, with work that does not depend on the number of flows.
 # Flows are put into groups by their weights, and in a group into slots of virtual time, so that whom to serve is told by a few
-# bits. A flow that always waits gets its share of what is sent, less at most 3 times its share of its group's slot
-# and 2 times its share of the longest packet.
+# bits. A flow that always waits gets its share of what is sent, less at most 3 slots of its group times its weight (3 to 6 of
+# the longest packets) and 2 times its share of the longest packet.
 # A flow's weight is that of the packet that finds it to take no part: `weights` of the packet's IP precedence.
 # Reads: flows, mask, weights; the pipe's limits, drops_head (a full queue drops from the flow with the most bytes waiting).
 # Bytes are those of the frames, without the link's overhead.
@@ -13,8 +13,8 @@
 # and in it the flow that stands first in the first slot. The longest packet is taken to be 1,514 bytes until a longer one comes: then
 # all are put into their groups anew.
 #
-# A flow that has nothing left takes part until V has reached its last finish and it is looked at: with each packet that is
-# sent, the two that have been idle longest are. One that drops have emptied keeps its place until its turn.
+# A flow that has nothing left takes part until V has reached its last finish and it is looked at: before each packet,
+# the two that have been idle longest are. One that drops have emptied keeps its place until its turn.
 #
 # The sets of groups are the paper's: a higher group that is ready and finishes before a lower one blocks it, so that of those that are
 # ready the lowest finishes first. Virtual times wrap rightly, as in wfq: those in slots lie within a few slots (2^49) of V. An
@@ -258,6 +258,7 @@ cdef inline void qfq_rest(Shaper *shaper) noexcept nogil:
     while fair.idle.first:
         idle_pop(shaper)
     fair.weights = 0
+    fair.served_bytes = 0
 
 
 cdef inline void qfq_enqueue(Worker *worker, Pipe *pipe, Packet *packet, bint waits) noexcept nogil:
@@ -291,12 +292,11 @@ cdef inline Packet *qfq_serve(Shaper *shaper, uint32_t number) noexcept nogil:
     cdef QfqGroup *group = &fair.groups[number]
     cdef uint64_t start = group.start
     cdef uint64_t finish = qfq_finish(fair, number)
-    cdef uint64_t before = fair.now
     cdef FlowQueue *queue = slot_pop(shaper, group)
     cdef Packet *packet = queue_pop(shaper, queue)
     if packet is not NULL:
         queue.virtual_start += virtual_cost(packet.total_length, queue.weight)
-        fair.now += virtual_cost(packet.total_length, fair.weights)
+        fair.served_bytes = packet.total_length
     if queue.packets:
         group_insert(shaper, queue, number)
     elif not queue.list & FAIR_IDLE:
@@ -308,17 +308,19 @@ cdef inline Packet *qfq_serve(Shaper *shaper, uint32_t number) noexcept nogil:
         if group.taken:
             group_enter_set(fair, number)
         qfq_unblock(fair, number, finish)
-    qfq_reach(fair, before)
     return packet
 
 
 cdef inline Packet *qfq_dequeue(Pipe *pipe) noexcept nogil:
     cdef Shaper *shaper = pipe.shaper
     cdef FairClock *fair = shaper.fair
+    cdef uint64_t before = fair.now
     cdef Packet *packet = NULL
+    fair.now += virtual_cost(fair.served_bytes, fair.weights)
+    qfq_reach(fair, before)
+    qfq_look_at_idle(shaper)
     while packet is NULL:
         if fair.sets[QFQ_READY] == 0:
             qfq_jump(fair)
         packet = qfq_serve(shaper, lowest_bit(fair.sets[QFQ_READY]))
-    qfq_look_at_idle(shaper)
     return packet

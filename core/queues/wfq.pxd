@@ -7,8 +7,8 @@
 # Reads: flows, mask, weights; the pipe's limits, drops_head (a full queue drops from the flow with the most bytes waiting).
 # Bytes are those of the frames, without the link's overhead.
 #
-# The virtual time V moves on by length / (sum of weights) with each packet, when its service starts, and at least to the least
-# start of those that wait. A packet that comes to the head of its queue starts at S = the finish of the one before it,
+# The virtual time V moves on by length / (sum of weights) with each packet, when its service has ended (what comes meanwhile
+# finds V as it was at the beginning), and at least to the least start of those that wait. A packet that comes to the head of its queue starts at S = the finish of the one before it,
 # or at V where its flow took no part, and finishes at F = S + length / weight. A flow takes part from its first packet on until V
 # has reached the F of its last; then its weight leaves the sum. When a packet finds the link idle, none takes part.
 #
@@ -78,6 +78,7 @@ cdef inline void wfq_enqueue(Worker *worker, Pipe *pipe, Packet *packet, bint wa
         while fair.waiting.count:
             flow_heap_remove(shaper, &fair.waiting, flow_heap_first(shaper, &fair.waiting))
         fair.weights = 0
+        fair.served_bytes = 0
     queue_push(shaper, queue, packet)
     if queue.list == FAIR_NONE:
         queue.weight = <uint16_t>shaper.queue.weights[packet_precedence(packet)]
@@ -96,6 +97,8 @@ cdef inline Packet *wfq_dequeue(Pipe *pipe) noexcept nogil:
     cdef FairClock *fair = shaper.fair
     cdef FlowQueue *queue
     cdef Packet *packet
+    fair.now += virtual_cost(fair.served_bytes, fair.weights)
+    wfq_admit(shaper)
     while fair.eligible.count == 0:
         fair.now = flow_heap_first(shaper, &fair.waiting).virtual_start
         wfq_admit(shaper)
@@ -106,6 +109,6 @@ cdef inline Packet *wfq_dequeue(Pipe *pipe) noexcept nogil:
     if queue.packets:
         wfq_set_finish(shaper, queue)
     flow_heap_insert(shaper, &fair.waiting, queue)
-    fair.now += virtual_cost(packet.total_length, fair.weights)
     wfq_admit(shaper)
+    fair.served_bytes = packet.total_length
     return packet

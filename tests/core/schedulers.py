@@ -193,11 +193,12 @@ class FairQueueing(Scheduler):
     """WF2Q+."""
 
     now: Fraction = Fraction(0)
+    served: int = 0
     starts: dict[int, Fraction] = field(default_factory=dict)
     weights: dict[int, int] = field(default_factory=dict)
 
     def rest(self) -> None:
-        self.starts, self.weights = {}, {}
+        self.starts, self.weights, self.served = {}, {}, 0
 
     def begins(self, index: int, item: Item) -> None:
         if index not in self.starts:
@@ -215,6 +216,7 @@ class FairQueueing(Scheduler):
             del self.starts[index], self.weights[index]
 
     def dequeue(self) -> Item:
+        self.now += cost(self.served, sum(self.weights.values()))
         waiting = [index for index in sorted(self.starts) if self.queues[index]]
         self.now = max(self.now, min(self.starts[index] for index in waiting))
         self.let_go()
@@ -222,7 +224,7 @@ class FairQueueing(Scheduler):
         index = min(eligible, key=self.finish)
         self.starts[index] = self.finish(index)
         item = self.take(index)
-        self.now += cost(item.length, sum(self.weights.values()))
+        self.served = item.length
         self.let_go()
         return item
 
@@ -232,6 +234,7 @@ class QuickFairQueueing(Scheduler):
     """QFQ, by what its sets of groups stand for: of the eligible groups, the one that finishes first."""
 
     now: Fraction = Fraction(0)
+    served: int = 0
     longest: int = 1514
     starts: dict[int, Fraction] = field(default_factory=dict)
     weights: dict[int, int] = field(default_factory=dict)
@@ -239,7 +242,7 @@ class QuickFairQueueing(Scheduler):
     idle: list[int] = field(default_factory=list)
 
     def rest(self) -> None:
-        self.starts, self.weights, self.standing, self.idle = {}, {}, [], []
+        self.starts, self.weights, self.standing, self.idle, self.served = {}, {}, [], [], 0
 
     def enqueue(self, item: Item, waits: bool) -> None:
         if not waits and not self.packets():
@@ -267,6 +270,8 @@ class QuickFairQueueing(Scheduler):
         return min(self.slot(index) for index in self.standing if self.group(index) == group) << group
 
     def dequeue(self) -> Item:
+        self.now += cost(self.served, sum(self.weights.values()))
+        self.look_at_idle()
         while True:
             starts = {group: self.group_start(group) for group in {self.group(i) for i in self.standing}}
             self.now = max(self.now, Fraction(min(starts.values())))
@@ -279,12 +284,11 @@ class QuickFairQueueing(Scheduler):
             self.becomes_idle(index)
         item = self.take(index)
         self.starts[index] += cost(item.length, self.weights[index])
-        self.now += cost(item.length, sum(self.weights.values()))
+        self.served = item.length
         if self.queues[index]:
             self.standing.append(index)
         else:
             self.becomes_idle(index)
-        self.look_at_idle()
         return item
 
     def becomes_idle(self, index: int) -> None:
