@@ -114,7 +114,7 @@ def test_a_full_ring_in_real_time_loses_records_and_no_packet() -> None:
 
 
 def test_a_thread_is_woken_for_each_record_that_it_waits_for() -> None:
-    wire = Wire(real_time=True, ring_bytes=65536)
+    wire = Wire(real_time=True, ring_bytes=1 << 20)  # has room for all of them, however late the reader runs
     taken: list[bytes] = []
     count = 2000
 
