@@ -42,17 +42,7 @@ cdef extern from *:
     #include <sys/eventfd.h>
     #include <sys/resource.h>
     #include <sys/timerfd.h>
-    #include <sys/utsname.h>
     #include <unistd.h>
-    /* Since Linux 6.12 a real-time thread gives time to others that starve, and to no others; before, it is stopped for
-       50 ms in each second of which it uses more than 950 ms, whoever needs them. */
-    static inline int is_stopped_when_busy(void) {
-        struct utsname system;
-        int major = 0, minor = 0;
-        uname(&system);
-        sscanf(system.release, "%d.%d", &major, &minor);
-        return major < 6 || (major == 6 && minor < 12);
-    }
     /* Let the calling thread come before all but the kernel's and other real-time threads; whether it may. */
     static inline int come_first(void) {
         struct sched_param lowest = {.sched_priority = 1};
@@ -62,7 +52,7 @@ cdef extern from *:
     static inline void give_way(void) {
         struct sched_param none = {.sched_priority = 0};
         (void)sched_setscheduler(0, SCHED_OTHER, &none);
-        (void)setpriority(PRIO_PROCESS, 0, -10);
+        for (int nice = -20; nice < 0 && setpriority(PRIO_PROCESS, 0, nice) < 0; nice++);
     }
     static inline void drain_fd(int fd) { uint64_t count; ssize_t got = read(fd, &count, sizeof count); (void)got; }
     static inline void signal_fd(int fd) { uint64_t one = 1; ssize_t put = write(fd, &one, sizeof one); (void)put; }
@@ -87,7 +77,6 @@ cdef extern from *:
     }
     #endif
     """
-    bint is_stopped_when_busy() noexcept nogil
     bint come_first() noexcept nogil
     void give_way() noexcept nogil
     void drain_fd(int fd) noexcept nogil
@@ -109,8 +98,9 @@ cdef enum:
     BUSY_NS = 10000000             # after which a load that never ends lets the control thread have a word
     BEHIND_POOL_BYTES = 1 << 26    # of packets, above which an engine that is behind takes no more in
     SPIN_NS = 50000                # a sleep ends this much early, and the rest is spun: timers are late by tens of µs
-    FIRST_NS = 900000000           # awake at real-time priority all the time, where the kernel would stop it soon
-    WAY_NS = 60000000              # shared with others, after which the kernel has no reason to
+    FIRST_NS = 18000000            # awake at real-time priority, after which others get their share
+    OTHERS_SHARE = 15              # of the time at real-time priority: one in so many
+    FIRST_AFTER_BEHIND_NS = 60000000  # as an ordinary thread
     SLEEP_NS = 20000               # a wait of less was none: something was ready already
     TAG_WAKE = 0xFFFFFFFFu
     TAG_TIMER = 0xFFFFFFFEu
@@ -476,35 +466,45 @@ cdef inline void device_read(Worker *worker, Node *node, int64_t time_ns) noexce
 
 # What the thread of a data path may take from others. Real-time priority makes what else runs on a CPU delay packets
 # by microseconds; as the most urgent of ordinary threads it would wait for milliseconds until others have had their turn.
-# It has that priority as long as it keeps up.
+# The kernel lets real-time threads have 95 % of a second and then stops them for the other 50 ms: all of them before
+# Linux 6.12, since then those that ordinary threads starve beside. So they are given their share here, a millisecond at a time:
+# while asleep, and else as an ordinary thread, which with the highest urgency is seldom made to wait so soon.
+# It has the priority as long as it keeps up.
 cdef struct Priority:
     bint permitted
-    bint is_stopped                # by the kernel, where it is awake all the time
     bint first
-    int64_t since_ns               # host clock: of the last sleep, or of giving way
+    int64_t owed_ns                # to others, times OTHERS_SHARE
+    int64_t seen_ns                # host clock: until when that is reckoned
 
 
-cdef inline void priority_take(Priority *priority, int64_t host_ns) noexcept nogil:
-    priority.first = priority.permitted and come_first()
-    priority.permitted = priority.first
-    priority.since_ns = host_ns
+cdef inline void priority_take(Priority *priority) noexcept nogil:
+    priority.first = priority.permitted = come_first()
+
+
+cdef inline void priority_reckon(Priority *priority, int64_t host_ns, bint awake) noexcept nogil:
+    """Reckon with the time since it was done last, all of it spent awake or asleep."""
+    cdef int64_t elapsed_ns = host_ns - priority.seen_ns
+    priority.seen_ns = host_ns
+    if awake and priority.first:
+        priority.owed_ns += elapsed_ns
+    else:
+        priority.owed_ns -= elapsed_ns * OTHERS_SHARE
+        if priority.owed_ns < 0:
+            priority.owed_ns = 0
 
 
 cdef inline void priority_review(Priority *priority, int64_t host_ns, bint behind) noexcept nogil:
+    if not priority.permitted:
+        return
+    priority_reckon(priority, host_ns, True)
     if priority.first:
-        if behind or (priority.is_stopped and host_ns - priority.since_ns > FIRST_NS):
+        if behind or priority.owed_ns > FIRST_NS:
             give_way()
             priority.first = False
-            priority.since_ns = host_ns
-    elif priority.permitted and not behind and host_ns - priority.since_ns > WAY_NS:
-        priority_take(priority, host_ns)
-
-
-cdef inline void priority_slept(Priority *priority, int64_t host_ns) noexcept nogil:
-    if priority.first or not priority.permitted:
-        priority.since_ns = host_ns
-    else:
-        priority_take(priority, host_ns)
+            if behind:
+                priority.owed_ns = <int64_t>FIRST_AFTER_BEHIND_NS * OTHERS_SHARE
+    elif not behind and priority.owed_ns == 0:
+        priority_take(priority)
 
 
 cdef inline void worker_loop(Worker *worker) noexcept nogil:
@@ -518,9 +518,9 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
     cdef int ready, i
     cdef Priority priority
     give_way()
-    priority.permitted = True
-    priority.is_stopped = is_stopped_when_busy()
-    priority_take(&priority, host_clock_ns())
+    priority_take(&priority)
+    priority.owed_ns = 0
+    priority.seen_ns = host_clock_ns()
     if worker.looked_host_ns == 0:
         worker.looked_host_ns = host_clock_ns()
     while not atomic_load32(&worker.stop_flag):
@@ -554,8 +554,9 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
         ready = wait_fds(worker.epoll_fd, tags, READY_FDS, wait)
         slept = wait and host_clock_ns() - looking_host_ns > SLEEP_NS
         if slept:
+            priority_reckon(&priority, looking_host_ns, True)
             looking_host_ns = worker.looked_host_ns = host_clock_ns()
-            priority_slept(&priority, looking_host_ns)
+            priority_reckon(&priority, looking_host_ns, False)
         for i in range(ready):
             if tags[i] == TAG_WAKE:
                 drain_fd(worker.wake_fd)

@@ -158,6 +158,19 @@ static int arm(int timer) {
     return -1;
 }
 
+/* As the engine's data path: 15 parts of the time before all other threads, one as the most urgent of the ordinary. */
+static void take_turns(void) {
+    static int64_t until;
+    static int first;
+    int64_t now = monotonic_ns();
+    if (now < until)
+        return;
+    first = !first;
+    until = now + (first ? 18000000 : 1200000);
+    struct sched_param priority = {.sched_priority = first};
+    (void)sched_setscheduler(0, first ? SCHED_RR : SCHED_OTHER, &priority);
+}
+
 static void watch(int epoll, int fd, uint32_t tag) {
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = tag};
     if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0)
@@ -184,13 +197,12 @@ int main(int count, char *arguments[]) {
     }
     watch(epoll, timer, TIMER);
     watch(epoll, STDIN_FILENO, INPUT);
-    struct sched_param lowest = {.sched_priority = 1};
-    if (sched_setscheduler(0, SCHED_RR, &lowest) < 0) /* as the engine's data path does */
-        (void)setpriority(PRIO_PROCESS, 0, -10);
+    (void)setpriority(PRIO_PROCESS, 0, -20);
     puts("ready");
     fflush(stdout);
     while (1) {
         struct epoll_event events[4];
+        take_turns();
         int ready = epoll_wait(epoll, events, 4, rate_bps ? arm(timer) : -1);
         for (int i = 0; i < ready; i++) {
             uint32_t tag = events[i].data.u32;
