@@ -7,7 +7,7 @@ what the hosts see, which has the sender's system call and the way into the engi
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -128,7 +128,10 @@ def test_delay(figures: Figures, distributions: dict[str, dict[str, Samples]], p
 def test_departures_of_a_busy_link(
     figures: Figures, distributions: dict[str, dict[str, Samples]], pacer: Path, forwarder: Path
 ) -> None:
-    """Beside a plain C shaper on the same CPU, one after the other: it shows what error is the machine's."""
+    """Beside a plain C shaper on the same CPU, one after the other, and the sender, who only waits and sends.
+
+    They show what error is the machine's.
+    """
     working, sending = sorted(os.sched_getaffinity(0))[:2]
     topology, hosts = emulated_path("rate", 2, {"bandwidth": f"{LINK_BPS}bit/s", "queue": "100packets"})
     shape = {"rate_bps": LINK_BPS, "delay_ns": 0, "queue_bytes": 100 * FULL_FRAME_BYTES}
@@ -142,15 +145,26 @@ def test_departures_of_a_busy_link(
             for name, path in paths.items():
                 offered_ns = round(interval_ns / OFFERED)
                 journey = pace(pacer, path, sending, FULL_FRAME_BYTES, offered_ns, LINK_FRAMES)
-                arrived_ns = sorted(filter(None, journey.arrived_ns))[WARMUP_FRAMES:]
-                gaps_ns = [later - earlier for earlier, later in pairwise(arrived_ns)]
-                errors[name] = [100 * abs(gap_ns - interval_ns) / interval_ns for gap_ns in gaps_ns]
+                arrived_ns = sorted(filter(None, journey.arrived_ns))
+                errors[name] = gap_errors(arrived_ns, interval_ns, interval_ns)
+                errors.setdefault("sender", []).extend(gap_errors(journey.sent_ns, offered_ns, interval_ns))
     distributions["inter-departure error at 100 Mbit/s, %"] = {
         name: thinned(values) for name, values in errors.items()
     }
     for name, quantile in (("median", median), ("p99", lambda values: quantiles(values, n=100)[98])):
-        value, peer = (quantile(errors[path]) for path in ("engine", "C shaper"))
-        figures.record(Figure("accuracy, inter-departure at 100 Mbit/s", name, value, "%", peer))
+        of = {path: quantile(values) for path, values in errors.items()}
+        figures.record(
+            Figure("accuracy, inter-departure at 100 Mbit/s", f"sender, {name}", of["sender"], "%")
+        )
+        figures.record(
+            Figure("accuracy, inter-departure at 100 Mbit/s", name, of["engine"], "%", of["C shaper"])
+        )
+
+
+def gap_errors(times_ns: Sequence[int], expected_ns: float, interval_ns: float) -> list[float]:
+    """By how much the time between two packets is not what it should be, in % of the interval."""
+    gaps_ns = [later - earlier for earlier, later in pairwise(times_ns[WARMUP_FRAMES:])]
+    return [100 * abs(gap_ns - expected_ns) / interval_ns for gap_ns in gaps_ns]
 
 
 def thinned(values: list[float]) -> Samples:
