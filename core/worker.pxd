@@ -21,7 +21,7 @@ from .layout cimport (
     OBSERVE_LATENESS, VECTOR_SIZE, Command, Event, Interface, Node, Packet, Pipe, PipeEntry, Worker, sem_t,
 )
 from .line cimport pipe_first
-from .neighbor cimport neighbor_timer
+from .neighbor cimport neighbor_timer, request_interval_ns
 from .nic cimport nic_read, nic_vector
 from .observe cimport pipe_observe
 from .packet cimport list_append, packet_release
@@ -222,13 +222,18 @@ cdef inline uint32_t take_vector(Worker *worker, Pipe *pipe, int64_t last_ns, ui
 
 
 cdef inline uint32_t take_first(Worker *worker, Node *node, Pipe *pipe, int64_t limit_ns, bint exact) noexcept nogil:
-    """Take from the pipe at the head of the node's events all that comes before anything else, and put it back by its new head."""
+    """Take from the pipe at the head of the node's events all that comes before anything else, and put it back by its new head.
+
+    The first may begin to ask for a neighbor, which the node does again after a time that the last must not be past.
+    """
     cdef Event *other = heap_second(&node.events)
     cdef uint32_t last_round = worker.round
     cdef uint32_t count
     cdef Packet *packet
     if not exact:
         last_round = ANY_ROUND
+        if limit_ns - node.events.events[0].time_ns > request_interval_ns():
+            limit_ns = node.events.events[0].time_ns + request_interval_ns()
         if other is not NULL and other.time_ns <= limit_ns:
             limit_ns = other.time_ns - (pipe.receiver.port > <uint32_t>other.order)
     count = take_vector(worker, pipe, limit_ns, last_round)

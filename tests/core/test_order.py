@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+from lab import Lab, ip4
 from timeline import MILLISECOND, SECOND, Shape, Wire, is_in_balance, mac, numbered, shape_pipe
 
 from manystack.core import Switch
@@ -492,3 +493,31 @@ def test_a_run_that_stops_at_an_event_finishes_the_instant() -> None:
     assert switch.run(5 * SECOND, stop_on_event=True)
     assert switch.now_ns == 5 * SECOND
     switch.close()
+
+
+def arp_requests(cuts: list[int]) -> list[tuple[int, bytes]]:
+    """What a router behind 5 s of delay asks for: frames for two stations that are not there come 1.2 s apart."""
+    lab = Lab()
+    _, (left, right) = lab.router("10.0.0.1/24", "10.0.1.1/24")
+    near, far = lab.wire(left), lab.wire(right)
+    lab.quiet()
+    lab.switch.set_pipe(near.pipe_in, delay_ns=5 * SECOND)
+    for last_byte in (8, 9):
+        near.send_ip(ip4("10.0.0.2", f"10.0.1.{last_byte}"))
+        lab.run(1200 * MILLISECOND)
+    for until_ns in [*cuts, 20 * SECOND]:
+        lab.switch.run(until_ns)
+    requests = [(time_ns, frame[38:42]) for time_ns, frame in far.take_timed()]
+    lab.close()
+    return requests
+
+
+def test_a_node_far_ahead_asks_again_in_time() -> None:
+    """A timer that one packet of a vector begins fires before later packets of the same vector."""
+    expected = sorted(
+        (start_ns + second * SECOND, bytes((10, 0, 1, last_byte)))
+        for start_ns, last_byte in ((5 * SECOND, 8), (6200 * MILLISECOND, 9))
+        for second in range(3)
+    )
+    assert arp_requests([]) == expected
+    assert arp_requests([5500 * MILLISECOND, 6100 * MILLISECOND, 7 * SECOND]) == expected
