@@ -27,7 +27,7 @@ from .queues.discipline cimport discipline_enqueue
 from .random cimport random_happens
 from .schedule cimport TIMER_SOURCE, count_drop, never, node_wake
 from .segment cimport packet_segment, segment_bytes, wire_segments
-from .shaper cimport shaper_arm, shaper_discard, shaper_new, shaper_send, shaper_serve, shaper_set
+from .shaper cimport shaper_arm, shaper_cut, shaper_new, shaper_send, shaper_serve, shaper_set
 from .transmitter cimport NANOBITS_IN_BYTE, transmit, transmitter_is_busy, transmitter_round_up
 
 cdef enum:
@@ -389,8 +389,7 @@ cdef inline void pipe_set_up(Worker *worker, Pipe *pipe, bint up, int64_t now_ns
             pipe.head += 1
             packet = pipe_first(pipe)
         if pipe.shaper is not NULL:
-            pipe.shaper.now_ns = now_ns
-            pipe.down_drop_packets += shaper_discard(worker, pipe)
+            pipe.down_drop_packets += shaper_cut(worker, pipe, now_ns)
         pipe.service = pipe.tail
         pipe.queue_bytes = 0
         if pipe.departure_ns >= now_ns:  # what a burst has saved up before stays

@@ -30,6 +30,13 @@ cdef inline void trace_step(RateTrace *trace) noexcept nogil:
         trace.lap_ns += trace.period_ns
 
 
+cdef inline void trace_rewind(RateTrace *trace) noexcept nogil:
+    """Go back to the engine's start, from where the next frame finds its place."""
+    trace.position = 0
+    trace.lap_ns = 0
+    trace.left_bytes = trace.opportunity_bytes
+
+
 cdef inline void trace_skip_laps(RateTrace *trace, int64_t time_ns) noexcept nogil:
     """Pass over the laps that are over by then."""
     cdef int64_t laps

@@ -18,7 +18,7 @@ from .impairments.corrupt cimport packet_corrupt
 from .impairments.jitter cimport jitter_delay
 from .impairments.loss cimport loss_happens
 from .impairments.reorder cimport reorder_happens
-from .impairments.slots cimport slots_release
+from .impairments.slots cimport slots_begin, slots_release
 from .layout cimport (
     CROSSING_LIMIT, DROP_POOL_EMPTY, LINK_DOWN, LINK_LOOP, LINK_LOSS, Choice, Distribution, FlowQueue, Loss, Packet,
     Pipe, QueueSettings, RateTrace, Shaper, Slots, Worker,
@@ -32,7 +32,7 @@ from .queues.discipline cimport (
 from .queues.ecn cimport packet_can_be_marked, packet_mark
 from .queues.flow_queue cimport queue_head, queue_pop
 from .random cimport choice_happens, random_stream
-from .rate_trace cimport trace_is_same
+from .rate_trace cimport trace_is_same, trace_rewind
 from .schedule cimport TIMER_PIPES, count_drop, never, node_timer
 from .transmitter cimport frame_wire_bytes, shaper_transmit, transmitter_is_busy, transmitter_round_up
 
@@ -212,7 +212,7 @@ cdef inline void trace_set(Pipe *pipe, RateTrace *wanted) noexcept nogil:
     free(trace.times_ns)
     free(trace.rates_bps)
     trace[0] = wanted[0]
-    trace.left_bytes = trace.opportunity_bytes
+    trace_rewind(trace)
     transmitter_round_up(pipe)
 
 
@@ -310,6 +310,17 @@ cdef inline uint32_t shaper_discard(Worker *worker, Pipe *pipe) noexcept nogil:
             packet_release(&worker.pool, packet)
     discipline_begin(shaper)
     return count
+
+
+cdef inline uint32_t shaper_cut(Worker *worker, Pipe *pipe, int64_t now_ns) noexcept nogil:
+    """Lose all that waits, and take back what the lost have used of a recording or of slots to come: how many packets."""
+    cdef Shaper *shaper = pipe.shaper
+    shaper.now_ns = now_ns
+    if pipe.departure_ns > now_ns:
+        trace_rewind(&shaper.trace)
+    if shaper.slots.open_ns > now_ns:
+        slots_begin(&shaper.slots, now_ns)
+    return shaper_discard(worker, pipe)
 
 
 cdef inline void shaper_free(Worker *worker, Pipe *pipe) noexcept nogil:

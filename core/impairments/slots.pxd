@@ -2,7 +2,8 @@
 # distance follows a distribution, and each opening lets through, at once, what has come by then: so many packets or bytes, or all.
 #
 # It stands behind the delay. A packet larger than an opening's bytes goes through an opening of its own. After a long
-# silence the openings begin again with the first packet, so that nobody counts them through the silence.
+# silence the openings begin again with the first packet, so that nobody counts them through the silence. They also begin again
+# where the link is cut: what was lost there has used none of those to come.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -15,12 +16,20 @@ cdef enum:
     SLOTS_COUNTED = 1000
 
 
-cdef inline void slots_next(Slots *slots) noexcept nogil:
-    cdef int64_t distance_ns = distribution_value(&slots.distribution, random_next(&slots.random_state))
-    if slots.open_ns < never() - distance_ns:  # however many wait for slots that are days apart
-        slots.open_ns += distance_ns if distance_ns > 0 else 1
+cdef inline void slots_begin(Slots *slots, int64_t open_ns) noexcept nogil:
+    """Let the line be open at a time, and count on from there."""
+    slots.open_ns = open_ns
     slots.left_packets = slots.limit_packets
     slots.left_bytes = slots.limit_bytes
+
+
+cdef inline void slots_next(Slots *slots) noexcept nogil:
+    cdef int64_t distance_ns = distribution_value(&slots.distribution, random_next(&slots.random_state))
+    if distance_ns < 1:
+        distance_ns = 1
+    if slots.open_ns >= never() - distance_ns:  # however many wait for slots that are days apart
+        distance_ns = 0
+    slots_begin(slots, slots.open_ns + distance_ns)
 
 
 cdef inline int64_t slots_release(Slots *slots, int64_t time_ns, uint32_t length) noexcept nogil:

@@ -258,7 +258,11 @@ class ShapedModel:
         elif self.up and not up:
             self._count("down_drop", len(self.line) + len(self.queue))
             self.line, self.queue = [], []
+            if self.opportunities is not None and self.free > now_ns:
+                self.opportunities = Opportunities(*self.get("opportunities"))
             self.free = min(self.free, Fraction(now_ns))
+            if self.slot_ns > now_ns:
+                self._begin_slots(now_ns)
             self.last_arrival_ns = now_ns
         self.up = up
 
@@ -440,7 +444,10 @@ class ShapedModel:
         return self.slot_ns
 
     def _open_slot(self) -> None:
-        self.slot_ns += max(1, quantile(self.get("slots"), self.slots.draw()))
+        self._begin_slots(self.slot_ns + max(1, quantile(self.get("slots"), self.slots.draw())))
+
+    def _begin_slots(self, open_ns: int) -> None:
+        self.slot_ns = open_ns
         self.slot_packets, self.slot_bytes = self.get("slots_packets"), self.get("slots_bytes")
 
     # Becoming a shaper.

@@ -259,3 +259,23 @@ def test_nothing_leaks_however_it_ends(how: str, capfd: pytest.CaptureFixture[st
         assert wire.in_balance()
     wire.switch.close()
     assert "lost track of" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("least_ns", [-3_000_000, -1])
+def test_slots_at_no_distance_are_a_nanosecond_apart(wire: Wire, least_ns: int) -> None:
+    """A normal distribution that is wide beside its mean has distances of less than none."""
+    wire.switch.set_pipe(wire.pipe, shaping={"slots": ([0.0, 1.0], [least_ns, 0]), "slots_packets": 1})
+    wire.switch.inject(wire.near, bytes(60), 100)
+    assert [time_ns for time_ns, _ in wire.arrivals(SECOND)] == list(range(100))
+
+
+def test_slots_that_lost_packets_would_have_used_are_free(wire: Wire) -> None:
+    """When the link is cut, nine slots a second apart are still to come."""
+    wire.switch.set_pipe(wire.pipe, shaping={"slots": ([0.0], [SECOND]), "slots_packets": 1})
+    wire.switch.inject(wire.near, bytes(60), 10)
+    assert len(wire.arrivals(0)) == 1
+    wire.switch.run(SECOND // 2)
+    wire.switch.set_link_up(wire.pipe, False)
+    wire.switch.set_link_up(wire.pipe, True)
+    wire.switch.inject(wire.near, bytes(60), 2)
+    assert [time_ns for time_ns, _ in wire.arrivals(10 * SECOND)] == [SECOND // 2, SECOND // 2 + SECOND]

@@ -102,7 +102,7 @@ def wires(draw: st.DrawFn) -> tuple[float, dict[str, Any]]:
         shaping["jitter_correlation"] = draw(CORRELATIONS)
         shaping["jitter_overtakes"] = draw(st.booleans())
     if draw(st.booleans()):
-        shaping["slots"] = draw(distributions(0, 10**5))
+        shaping["slots"] = draw(distributions(-(10**4), 10**5))
         shaping["slots_packets"] = draw(st.sampled_from([0, 0, 1, 3]))
         shaping["slots_bytes"] = draw(st.sampled_from([0, 0, 1, 200, 3000]))
     return loss, shaping

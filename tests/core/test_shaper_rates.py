@@ -208,3 +208,28 @@ def test_a_change_of_discipline_loses_nothing_that_waits(drops_head: bool) -> No
     arrived = wire.arrivals(SECOND)
     assert arrived == [(800 * (number + 1) + 777, frame) for number, frame in enumerate(frames)]
     wire.switch.close()
+
+
+@pytest.mark.parametrize(
+    ("recording", "departure_ns"),
+    [
+        ({"rates": ([0, SECOND, 10 * SECOND], [8000, 0, 8000], 0)}, 10 * SECOND + SECOND // 10),
+        ({"rates": ([0, SECOND, 10 * SECOND], [8000, 0, 8000], 11 * SECOND)}, 10 * SECOND + SECOND // 10),
+        ({"opportunities": ([0, SECOND], 100, 2 * SECOND)}, 4 * SECOND),
+    ],
+)
+def test_a_cut_gives_back_what_the_frame_in_service_would_have_used(
+    recording: dict[str, Any], departure_ns: int
+) -> None:
+    """A frame of 1000 bytes would be in service for seconds more: the one after the cut starts from there."""
+    wire = Wire()
+    Shaped(Shape(), recording).apply(wire.switch, wire.pipe)
+    wire.switch.run(SECOND - 1000)
+    wire.switch.inject(wire.near, bytes(1000))
+    wire.switch.run(2 * SECOND)
+    wire.switch.set_link_up(wire.pipe, False)
+    wire.switch.set_link_up(wire.pipe, True)
+    wire.switch.run(3 * SECOND + 1)
+    wire.switch.inject(wire.near, bytes(100))
+    assert [time_ns for time_ns, _ in wire.arrivals(20 * SECOND)] == [departure_ns]
+    wire.switch.close()
