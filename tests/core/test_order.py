@@ -496,7 +496,7 @@ def test_a_run_that_stops_at_an_event_finishes_the_instant() -> None:
 
 
 def arp_requests(cuts: list[int]) -> list[tuple[int, bytes]]:
-    """What a router behind 5 s of delay asks for: frames for two stations that are not there come 1.2 s apart."""
+    """What a router behind 5 s of delay asks for: frames for two absent stations come 1.2 s apart."""
     lab = Lab()
     _, (left, right) = lab.router("10.0.0.1/24", "10.0.1.1/24")
     near, far = lab.wire(left), lab.wire(right)
