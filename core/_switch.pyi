@@ -337,4 +337,10 @@ class Switch:
 
     def interface_statistics(self, interface: int) -> InterfaceStatistics: ...
     def node_drops(self, node: int) -> dict[str, int]: ...
-    def memory_bytes(self, node: int) -> int: ...
+    def memory_bytes(self, node: int) -> int:
+        """Bytes that a node has taken: its context, interfaces and tables, and the pipes that it sends over.
+
+        A pipe is its line, and what its shaper holds: settings, queues, places for what waits, and tables of
+        distributions and recordings. Pipes share those; each counts in full with every pipe that has it, so
+        that what others do changes nothing here. Packets are the pool's, and not counted.
+        """

@@ -15,12 +15,12 @@ from .clock cimport clock_now
 from .control cimport (
     Operation, do_add_route, do_announce, do_capture, do_copy_drops, do_copy_flow, do_copy_interface,
     do_copy_late_stretches, do_copy_lateness, do_copy_macs, do_copy_neighbors, do_copy_pipe, do_copy_proof,
-    do_copy_routes, do_copy_worker, do_delete_route, do_inject, do_lookup, do_remove_flow, do_set_link_up, do_set_pipe,
-    do_start_flow, do_stop_flow, do_take_frames, do_take_replies, do_tell_arrivals,
+    do_copy_routes, do_copy_worker, do_count_memory, do_delete_route, do_inject, do_lookup, do_remove_flow,
+    do_set_link_up, do_set_pipe, do_start_flow, do_stop_flow, do_take_frames, do_take_replies, do_tell_arrivals,
 )
 from .face cimport (
-    capture_reasons, drop_reasons, interface_counters, lateness_counters, node_memory, pipe_counters, route_row,
-    take_drops, take_flow, take_frame_rows, take_late_stretches, take_macs, take_neighbors, take_reply_rows,
+    capture_reasons, drop_reasons, interface_counters, lateness_counters, pipe_counters, route_row, take_drops,
+    take_flow, take_frame_rows, take_late_stretches, take_macs, take_neighbors, take_reply_rows,
     take_routes, worker_counters,
 )
 from .ether cimport mac_load
@@ -98,6 +98,7 @@ cdef class Switch:
     cdef int64_t dilation
     cdef object thread
     cdef object lock
+    cdef dict tables_read          # that pipes share, by what they were made of: see shaping.pxd
     cdef public object drain
 
     def __cinit__(
@@ -110,6 +111,7 @@ cdef class Switch:
         if not 4096 <= ring_bytes <= 1 << 40 or ring_bytes & ring_bytes - 1:
             raise ValueError(f"ring of {ring_bytes} bytes: allowed are powers of two from 4096")
         self.lock = threading.Lock()
+        self.tables_read = {}
         self.real_time = real_time
         self.dilation = dilation
         if not tables_open(&self.tables, proof):
@@ -135,6 +137,7 @@ cdef class Switch:
         self.stop()
         with self.lock:
             self._free()
+        self.tables_read.clear()
 
     cdef void _free(self):
         cdef Worker *worker = self.worker
@@ -341,7 +344,9 @@ cdef class Switch:
         operation.queue_limit_packets = UINT64_MAX if queue_limit_packets is None else queue_limit_packets
         operation.queue_limit_bytes = UINT64_MAX if queue_limit_bytes is None else queue_limit_bytes
         operation.shaped = shaping is not None
-        read_shaping(&operation.shaper, shaping if shaping is not None else {}, operation.loss_threshold, bandwidth_bps)
+        read_shaping(
+            &operation.shaper, self.tables_read, {} if shaping is None else shaping, operation.loss_threshold, bandwidth_bps
+        )
         self._change(do_set_pipe, &operation)
 
     def set_link_up(self, pipe, bint up):
@@ -784,7 +789,10 @@ cdef class Switch:
         return take_drops(&operation)
 
     def memory_bytes(self, node):
-        return node_memory(self._node(node))
+        cdef Operation operation
+        operation.node = self._node(node)
+        self._call(do_count_memory, &operation)
+        return operation.memory_bytes
 
 
 cdef must_lie(what, value, least, most, unit=""):

@@ -14,6 +14,7 @@ from .layout cimport (
     DROP_REASON_COUNT, DROP_VNET_HEADER, OBSERVE_CAPTURE, POSTED_LINK_CHANGED, ROUTE_CONNECTED, ROUTE_LOCAL, Flow, Interface,
     Lateness, LateStretch, MacEntry, Neighbor, Node, Packet, PacketList, Pipe, Proof, Route, Shaper, Worker,
 )
+from .memory cimport node_bytes
 from .neighbor cimport arp_announce
 from .packet cimport list_release, packet_copy_bytes, packet_new
 from .pipe cimport pipe_find_way, pipe_reverse, pipe_serve_until, pipe_set_timing, pipe_set_up, pipe_shape_as
@@ -64,6 +65,7 @@ cdef struct Operation:
     Flow flow_copy
     Worker *worker_copy
     uint32_t in_flight
+    uint64_t memory_bytes
     Route route_copy
 
 # A degraded stretch of a pipe, or of a device.
@@ -262,6 +264,10 @@ cdef inline void do_copy_proof(Worker *worker, void *argument) noexcept nogil:
     memset(&operation.proof_copy, 0, sizeof(Proof))
     if worker.proofs is not NULL:
         operation.proof_copy = worker.proofs[operation.pipe.index]
+
+
+cdef inline void do_count_memory(Worker *worker, void *argument) noexcept nogil:
+    (<Operation *>argument).memory_bytes = node_bytes((<Operation *>argument).node)
 
 
 cdef inline void do_copy_interface(Worker *worker, void *argument) noexcept nogil:

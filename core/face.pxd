@@ -11,7 +11,7 @@ from .ether cimport mac_store
 from .lateness cimport lateness_bucket_from
 from .layout cimport (
     DROP_REASON_COUNT, FLOW_PING, LATENESS_BUCKETS, NEIGHBOR_INCOMPLETE, NEIGHBOR_PROBE, READING_BATCH, ROUTE_CONNECTED, ROUTE_GATEWAY,
-    ROUTE_LOCAL, Address, DeviceWaits, Flow, Interface, Lateness, LateStretch, MacEntry, Neighbor, Node, Pipe, Reply, Route, Shaper, Waiting, Worker,
+    ROUTE_LOCAL, Flow, Interface, Lateness, LateStretch, MacEntry, Neighbor, Pipe, Reply, Route, Shaper, Worker,
 )
 from .platform cimport load32, load64
 
@@ -263,27 +263,3 @@ cdef inline dict interface_counters(Interface *interface):
         "tx_packets": interface.tx_packets, "tx_bytes": interface.tx_bytes,
         "capture_lost_packets": interface.capture_lost_packets,
     }
-
-
-cdef inline uint64_t node_memory(Node *node) noexcept:
-    """Bytes that a node has taken: its context, interfaces, outgoing pipes, tables."""
-    cdef uint64_t total = sizeof(Node) + node.port_capacity * sizeof(void *)
-    cdef uint32_t i
-    cdef Interface *interface
-    if node.waits is not NULL:
-        total += sizeof(DeviceWaits) + node.waits.lateness.stretch_capacity * sizeof(LateStretch)
-    total += node.events.capacity * 16 + node.table.capacity * sizeof(Route) + node.table.trie_capacity * 1024
-    total += node.neighbor_capacity * sizeof(void *) + node.neighbor_count * sizeof(Neighbor)
-    total += node.mac_capacity * sizeof(MacEntry)
-    if node.drops is not NULL:
-        total += DROP_REASON_COUNT * sizeof(uint64_t)
-    for i in range(node.port_count):
-        interface = node.ports[i]
-        total += sizeof(Interface) + interface.address_count * sizeof(Address)
-        if interface.output is not NULL:
-            total += sizeof(Pipe) + interface.output.capacity * 16
-            if interface.output.waiting is not NULL:
-                total += interface.output.capacity * sizeof(Waiting)
-            if interface.output.lateness is not NULL:
-                total += sizeof(Lateness) + interface.output.lateness.stretch_capacity * sizeof(LateStretch)
-    return total

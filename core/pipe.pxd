@@ -17,8 +17,8 @@ from libc.stdlib cimport free
 from .capture cimport capture_begin, capture_end, capture_link_drop
 from .heap cimport heap_push
 from .layout cimport (
-    CROSSING_LIMIT, DROP_POOL_EMPTY, LINK_DOWN, LINK_LOOP, LINK_LOSS, LINK_QUEUE_FULL, OBSERVE_CAPTURE, WAY_IDEAL,
-    WAY_SHAPED, WAY_SPECIAL, Event, Node, Packet, Pipe, PipeEntry, Shaper, Waiting, Worker,
+    CROSSING_LIMIT, DROP_POOL_EMPTY, LINK_DOWN, LINK_LOOP, LINK_LOSS, LINK_QUEUE_FULL, OBSERVE_CAPTURE,
+    WAY_IDEAL, WAY_SHAPED, WAY_SPECIAL, Event, Node, Packet, Pipe, PipeEntry, Shaper, Waiting, Worker,
 )
 from .line cimport pipe_append, pipe_close_up, pipe_first, pipe_grow
 from .packet cimport packet_release
@@ -197,9 +197,9 @@ cdef inline int64_t pipe_quickest_ns(Pipe *pipe) noexcept nogil:
         service_ns = (bytes * NANOBITS_IN_BYTE) // pipe.bandwidth_bps
     if shaper is NULL:
         return service_ns + delay_ns
-    if shaper.burst_bytes or shaper.trace.count:
+    if shaper.burst_bytes or shaper.trace.table is not NULL:
         service_ns = 0
-    if shaper.jitter.distribution.count:
+    if shaper.jitter.distribution is not NULL:
         delay_ns += shaper.jitter.distribution.values[0]
     if shaper.reorder.threshold or delay_ns < 0:
         delay_ns = 0

@@ -50,6 +50,7 @@ cdef extern from *:
     #define atomic_store32(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
     #define atomic_load64(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
     #define atomic_store64(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+    #define atomic_add64(p, v) __atomic_add_fetch((p), (v), __ATOMIC_ACQ_REL)
     #define full_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 
     /* The engine's own tables are small beside packets; without memory for them nothing can go on. */
@@ -97,6 +98,7 @@ cdef extern from *:
     void atomic_store32(uint32_t *p, uint32_t v) noexcept nogil
     uint64_t atomic_load64(uint64_t *p) noexcept nogil
     void atomic_store64(uint64_t *p, uint64_t v) noexcept nogil
+    uint64_t atomic_add64(uint64_t *p, int64_t v) noexcept nogil
     void full_fence() noexcept nogil
     void *must_resize(void *block, size_t bytes) noexcept nogil
     void *must_zero(size_t bytes) noexcept nogil

@@ -20,8 +20,8 @@ from .impairments.loss cimport loss_happens
 from .impairments.reorder cimport reorder_happens
 from .impairments.slots cimport slots_begin, slots_release
 from .layout cimport (
-    CROSSING_LIMIT, DROP_POOL_EMPTY, LINK_DOWN, LINK_LOOP, LINK_LOSS, Choice, Distribution, FlowQueue, Loss, Packet,
-    Pipe, QueueSettings, RateTrace, Shaper, Slots, Worker,
+    CROSSING_LIMIT, DROP_POOL_EMPTY, LINK_DOWN, LINK_LOOP, LINK_LOSS, Choice, FlowQueue, Loss, Packet, Pipe, QueueSettings,
+    RateTable, RateTrace, Shaper, Slots, Worker,
 )
 from .line cimport pipe_insert
 from .packet cimport packet_release, packet_slice
@@ -32,8 +32,9 @@ from .queues.discipline cimport (
 from .queues.ecn cimport packet_can_be_marked, packet_mark
 from .queues.flow_queue cimport queue_head, queue_pop
 from .random cimport choice_happens, random_stream
-from .rate_trace cimport trace_is_same, trace_rewind
+from .rate_trace cimport rates_are_same, trace_rewind
 from .schedule cimport TIMER_PIPES, count_drop, never, node_timer
+from .shared cimport release_tables, shared_release
 from .transmitter cimport frame_wire_bytes, shaper_transmit, transmitter_is_busy, transmitter_round_up
 
 cdef enum StreamPurpose:           # never renumbered: a run's bytes depend on them
@@ -57,7 +58,7 @@ cdef inline void line_put(Worker *worker, Pipe *pipe, Packet *packet, int64_t no
         overtakes = True
     else:
         arrival_ns += jitter_delay(&shaper.jitter, pipe.delay_ns)
-    if shaper.slots.distribution.count:
+    if shaper.slots.distribution is not NULL:
         arrival_ns = slots_release(&shaper.slots, arrival_ns, packet.total_length)
     if arrival_ns < pipe.last_arrival_ns and not overtakes:
         arrival_ns = pipe.last_arrival_ns
@@ -196,29 +197,22 @@ cdef inline void choice_set(Choice *choice, Choice *wanted) noexcept nogil:
     choice.repeat_threshold = wanted.repeat_threshold
 
 
-cdef inline void distribution_set(Distribution *distribution, Distribution *wanted) noexcept nogil:
-    free(distribution.probabilities)
-    free(distribution.values)
-    distribution[0] = wanted[0]
-
-
-cdef inline void trace_set(Pipe *pipe, RateTrace *wanted) noexcept nogil:
+cdef inline void trace_set(Pipe *pipe, RateTable *wanted) noexcept nogil:
     """Take over a recording; one that says the same as before goes on where it is."""
     cdef RateTrace *trace = &pipe.shaper.trace
-    if trace_is_same(trace, wanted):
-        free(wanted.times_ns)
-        free(wanted.rates_bps)
+    if rates_are_same(trace.table, wanted):
+        shared_release(wanted)
         return
-    free(trace.times_ns)
-    free(trace.rates_bps)
-    trace[0] = wanted[0]
+    shared_release(trace.table)
+    trace.table = wanted
     trace_rewind(trace)
     transmitter_round_up(pipe)
 
 
 cdef inline void slots_set(Slots *slots, Slots *wanted) noexcept nogil:
     """Change the slots; what a limit that stays has left of the present opening stays too."""
-    distribution_set(&slots.distribution, &wanted.distribution)
+    shared_release(slots.distribution)
+    slots.distribution = wanted.distribution
     if wanted.limit_packets != slots.limit_packets:
         slots.limit_packets = slots.left_packets = wanted.limit_packets
     if wanted.limit_bytes != slots.limit_bytes:
@@ -236,10 +230,9 @@ cdef inline void loss_set(Loss *loss, Loss *wanted) noexcept nogil:
     choice_set(&loss.choice, &wanted.choice)
     for i in range(5):
         loss.thresholds[i] = wanted.thresholds[i]
-    free(loss.trace)
+    shared_release(loss.trace)
     loss.trace = wanted.trace
-    loss.trace_length = wanted.trace_length
-    if loss.trace_position >= loss.trace_length:
+    if loss.trace is not NULL and loss.trace_position >= loss.trace.count:
         loss.trace_position = 0
 
 
@@ -282,7 +275,7 @@ cdef inline void shaper_set(Worker *worker, Pipe *pipe, Shaper *wanted) noexcept
     shaper.cell_bytes = wanted.cell_bytes
     shaper.cell_overhead_bytes = wanted.cell_overhead_bytes
     shaper.burst_bytes = wanted.burst_bytes
-    trace_set(pipe, &wanted.trace)
+    trace_set(pipe, wanted.trace.table)
     loss_set(&shaper.loss, &wanted.loss)
     shaper.bit_errors.survival = wanted.bit_errors.survival
     shaper.bit_errors.cached_bytes = 0
@@ -291,7 +284,8 @@ cdef inline void shaper_set(Worker *worker, Pipe *pipe, Shaper *wanted) noexcept
     choice_set(&shaper.corrupt, &wanted.corrupt)
     choice_set(&shaper.reorder, &wanted.reorder)
     shaper.reorder_gap = wanted.reorder_gap
-    distribution_set(&shaper.jitter.distribution, &wanted.jitter.distribution)
+    shared_release(shaper.jitter.distribution)
+    shaper.jitter.distribution = wanted.jitter.distribution
     choice_set(&shaper.jitter.choice, &wanted.jitter.choice)
     shaper.jitter.overtakes = wanted.jitter.overtakes
     slots_set(&shaper.slots, &wanted.slots)
@@ -328,12 +322,6 @@ cdef inline void shaper_free(Worker *worker, Pipe *pipe) noexcept nogil:
     shaper_discard(worker, pipe)
     discipline_end(shaper)
     free(shaper.places)
-    free(shaper.trace.times_ns)
-    free(shaper.trace.rates_bps)
-    free(shaper.loss.trace)
-    free(shaper.jitter.distribution.probabilities)
-    free(shaper.jitter.distribution.values)
-    free(shaper.slots.distribution.probabilities)
-    free(shaper.slots.distribution.values)
+    release_tables(shaper)
     free(shaper)
     pipe.shaper = NULL

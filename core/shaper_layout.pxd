@@ -13,23 +13,40 @@ cdef struct Choice:
     uint64_t last                  # the draw that decided the time before
     uint8_t begun
 
+# The head of a table that pipes share, one block of memory with its arrays: see shared.pxd.
+cdef struct Shared:
+    uint64_t holders
+    uint64_t bytes                 # of the whole block
+
 # Values with probabilities: the inverse of a distribution function, straight between its points.
 cdef struct Distribution:
+    Shared shared
     uint64_t *probabilities        # in 1/2^64, rising, the first 0
     int64_t *values
-    uint32_t count                 # 0: none
+    uint32_t count
 
-# A bandwidth that follows a recording. Without rates it is a list of opportunities to deliver.
-cdef struct RateTrace:
+# A recorded bandwidth. Without rates it is a list of opportunities to deliver.
+cdef struct RateTable:
+    Shared shared
     int64_t *times_ns              # rising, from the start of a lap
     uint64_t *rates_bps            # from that time on; NULL: an opportunity at each time
-    uint32_t count                 # 0: none
-    uint32_t position
+    uint32_t count
     int64_t period_ns              # after which it repeats; 0: the last rate stays
-    int64_t lap_ns                 # when the present lap began
     uint64_t lap_work              # of rates that repeat: billionths of a bit in one lap
     uint64_t opportunity_bytes     # what one opportunity delivers
+
+# A bandwidth that follows a recording.
+cdef struct RateTrace:
+    RateTable *table               # NULL: none
+    uint32_t position
+    int64_t lap_ns                 # when the present lap began
     uint64_t left_bytes            # of the opportunity at `position`
+
+# A recorded loss.
+cdef struct Fates:
+    Shared shared
+    uint8_t *fates                 # one a packet; 0: arrives
+    uint32_t count
 
 cdef enum LossModel:
     LOSS_RANDOM = 0
@@ -43,8 +60,7 @@ cdef struct Loss:
     uint8_t state                  # of the chain
     Choice choice                  # of the random model; its stream serves all
     uint64_t thresholds[5]         # of the chain's transitions: see the models' rooms
-    uint8_t *trace                 # fates, one a byte: 0: arrives
-    uint32_t trace_length
+    Fates *trace                   # NULL: none
     uint32_t trace_position
 
 cdef struct BitErrors:
@@ -54,13 +70,13 @@ cdef struct BitErrors:
     uint32_t cached_bytes
 
 cdef struct Jitter:
-    Distribution distribution      # added to the delay, in ns
+    Distribution *distribution     # added to the delay, in ns; NULL: nothing is
     Choice choice                  # its stream and its correlation
     uint8_t overtakes              # arrivals need not keep the order
 
 # Bursts of a shared medium: the line opens now and then, and lets a number of packets through.
 cdef struct Slots:
-    Distribution distribution      # between two openings, in ns
+    Distribution *distribution     # between two openings, in ns; NULL: no slots
     uint64_t random_state
     uint32_t limit_packets         # of one opening; 0: no limit
     uint32_t left_packets

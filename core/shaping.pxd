@@ -1,17 +1,24 @@
 # What Python says of a pipe that is to be shaped, read into a Shaper's settings and tables. Each mistake is a ValueError that
 # names the setting; the topology's reader finds most of them before, with their place.
+#
+# An engine remembers which objects it has made its tables of, so that pipes that are told the same ones share a table
+# (shared.pxd) and it is read once. Only objects that cannot change are remembered, and by their identity: a hash of
+# their content would take about as long as reading them.
 
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t, uint8_t
-from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from .layout cimport (
     LOSS_GILBERT_ELLIOTT, LOSS_MARKOV, LOSS_RANDOM, LOSS_TRACE, QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_DRR,
     QUEUE_FQ_CODEL, QUEUE_FQ_PIE, QUEUE_PIE, QUEUE_PRIORITY, QUEUE_QFQ, QUEUE_RED, QUEUE_ROUND_ROBIN, QUEUE_WFQ,
-    Choice, Distribution, Shaper,
+    Choice, Distribution, Fates, RateTable, Shaper, Shared,
 )
-from .platform cimport must_resize
+from .shared cimport release_tables, shared_hold, shared_new, shared_release
 from .transmitter cimport NANOBITS_IN_BYTE
+
+cdef enum:
+    REMEMBERED_TABLES = 256        # as many as manystack.topology.distributions makes once
 
 
 cdef inline dict discipline_numbers():
@@ -47,12 +54,55 @@ cdef inline object read_choice(Choice *choice, dict settings, key):
     choice.repeat_threshold = probability_threshold(f"{key}_correlation", settings.pop(f"{key}_correlation", 0.0))
 
 
-cdef inline object read_distribution(Distribution *distribution, dict settings, key):
+cdef inline tuple table_key(kind, tuple parts):
+    """What a table that is made of these objects is remembered by; None where they may change."""
+    cdef list key = [kind]
+    for part in parts:
+        if type(part) is tuple or type(part) is bytes:
+            key.append((type(part), id(part)))
+        elif type(part) is int:
+            key.append(part)
+        else:
+            return None
+    return tuple(key)
+
+
+cdef inline void *remembered_table(dict tables, tuple key) except? NULL:
+    """The table that has been made of these objects, held by the caller; NULL: none has."""
+    entry = tables.pop(key, None)
+    if entry is None:
+        return NULL
+    tables[key] = entry  # the last to be forgotten
+    return shared_hold(PyCapsule_GetPointer(entry[0], NULL))
+
+
+cdef inline void forget_table(object capsule) noexcept:
+    shared_release(PyCapsule_GetPointer(capsule, NULL))
+
+
+cdef inline object remember_table(dict tables, tuple key, tuple parts, void *table):
+    """Remember a filled table, and the objects, whose identity is good while they exist. Forget what no pipe holds any more."""
+    if key is None:
+        return
+    for known, entry in list(tables.items()):
+        if (<Shared *>PyCapsule_GetPointer(entry[0], NULL)).holders == 1:
+            del tables[known]
+    if len(tables) >= REMEMBERED_TABLES:
+        del tables[next(iter(tables))]
+    tables[key] = (PyCapsule_New(shared_hold(table), NULL, forget_table), parts)
+
+
+cdef inline object read_distribution(Distribution **distribution, dict tables, dict settings, key):
     """(probabilities, values), both rising; one value alone is a constant."""
+    cdef uint32_t count, i
     points = settings.pop(key, None)
     if points is None:
         return
     probabilities, values = points
+    told = table_key("distribution", (probabilities, values))
+    distribution[0] = <Distribution *>remembered_table(tables, told)
+    if distribution[0] is not NULL:
+        return
     if not 1 <= len(values) <= 1 << 20 or len(values) != len(probabilities):
         raise ValueError(f"{key}: write as many probabilities as values, at least one of each")
     if list(values) != sorted(values) or list(probabilities) != sorted(probabilities):
@@ -61,16 +111,21 @@ cdef inline object read_distribution(Distribution *distribution, dict settings, 
         raise ValueError(f"{key}: the probabilities go from 0 to 1")
     if not -(10**15) <= values[0] <= values[len(values) - 1] <= 10**15:
         raise ValueError(f"{key}: values of -10^15 to 10^15 ns are allowed")
-    distribution.probabilities = <uint64_t *>must_resize(NULL, len(values) * sizeof(uint64_t))
-    distribution.values = <int64_t *>must_resize(NULL, len(values) * sizeof(int64_t))
-    distribution.count = len(values)
-    for i in range(len(values)):
-        distribution.probabilities[<uint32_t>i] = probability_threshold(key, probabilities[i])
-        distribution.values[<uint32_t>i] = values[i]
+    count = len(values)
+    distribution[0] = <Distribution *>shared_new(sizeof(Distribution) + count * (sizeof(uint64_t) + sizeof(int64_t)))
+    distribution[0].count = count
+    distribution[0].probabilities = <uint64_t *>(distribution[0] + 1)
+    distribution[0].values = <int64_t *>(distribution[0].probabilities + count)
+    for i in range(count):
+        distribution[0].probabilities[i] = probability_threshold(key, probabilities[i])
+        distribution[0].values[i] = values[i]
+    remember_table(tables, told, (probabilities, values), distribution[0])
 
 
-cdef inline object read_trace(Shaper *shaper, dict settings, bandwidth_bps):
+cdef inline object read_trace(Shaper *shaper, dict tables, dict settings, bandwidth_bps):
     """rates: (times, bit/s, period or 0); opportunities: (times, bytes of each, period)."""
+    cdef RateTable *table
+    cdef uint32_t count, i
     rates = settings.pop("rates", None)
     opportunities = settings.pop("opportunities", None)
     if rates is None and opportunities is None:
@@ -82,6 +137,10 @@ cdef inline object read_trace(Shaper *shaper, dict settings, bandwidth_bps):
     else:
         times, opportunity_bytes, period_ns = opportunities
         steps = [1]
+    told = table_key("opportunities" if rates is None else "rates", tuple(opportunities if rates is None else rates))
+    shaper.trace.table = <RateTable *>remembered_table(tables, told)
+    if shaper.trace.table is not NULL:
+        return
     if not 1 <= len(times) <= 1 << 24 or list(times) != sorted(times) or times[0] < 0 or max(times) > 10**15:
         raise ValueError("a recorded bandwidth has times from 0 to 10^15 ns that never fall")
     if rates is not None and (len(steps) != len(times) or times[0] != 0 or len(set(times)) != len(times)):
@@ -100,22 +159,26 @@ cdef inline object read_trace(Shaper *shaper, dict settings, bandwidth_bps):
         lap_work = sum([step * (end - time) for step, time, end in zip(steps, times, [*times[1:], period_ns])])
     if period_ns and lap_work < period_ns:
         raise ValueError("a recorded bandwidth that repeats must be 1 bit/s in the mean, or more")
-    shaper.trace.count = len(times)
-    shaper.trace.period_ns = period_ns
-    shaper.trace.times_ns = <int64_t *>must_resize(NULL, len(times) * sizeof(int64_t))
-    for i in range(len(times)):
-        shaper.trace.times_ns[<uint32_t>i] = times[i]
+    count = len(times)
+    table = shaper.trace.table = <RateTable *>shared_new(
+        sizeof(RateTable) + count * (sizeof(int64_t) + (sizeof(uint64_t) if rates is not None else 0))
+    )
+    table.count = count
+    table.period_ns = period_ns
+    table.times_ns = <int64_t *>(table + 1)
+    for i in range(count):
+        table.times_ns[i] = times[i]
     if rates is None:
-        shaper.trace.opportunity_bytes = opportunity_bytes
-        return
-    shaper.trace.lap_work = min(lap_work, UINT64_MAX) if period_ns else 0
-    shaper.trace.rates_bps = <uint64_t *>must_resize(NULL, len(times) * sizeof(uint64_t))
-    for i in range(len(times)):
-        shaper.trace.rates_bps[<uint32_t>i] = steps[i]
+        table.opportunity_bytes = opportunity_bytes
+    else:
+        table.lap_work = min(lap_work, UINT64_MAX) if period_ns else 0
+        table.rates_bps = <uint64_t *>(table.times_ns + count)
+        for i in range(count):
+            table.rates_bps[i] = steps[i]
+    remember_table(tables, told, tuple(opportunities if rates is None else rates), table)
 
 
-cdef inline object read_loss(Shaper *shaper, dict settings, uint64_t threshold):
-    cdef const uint8_t[::1] fates
+cdef inline object read_loss(Shaper *shaper, dict tables, dict settings, uint64_t threshold):
     model = settings.pop("loss_model", "random")
     if model not in loss_models():
         raise ValueError(f"loss_model {model!r}: allowed are {', '.join(loss_models())}")
@@ -143,12 +206,23 @@ cdef inline object read_loss(Shaper *shaper, dict settings, uint64_t threshold):
         ):
             raise ValueError("loss_chain: p13 + p14 and p31 + p32 are at most 1")
     if recorded is not None:
-        if not 1 <= len(recorded) <= 1 << 28:
-            raise ValueError("loss_fates: write 1 to 2^28 of them")
-        fates = recorded
-        shaper.loss.trace = <uint8_t *>must_resize(NULL, len(recorded))
-        shaper.loss.trace_length = len(recorded)
-        memcpy(shaper.loss.trace, &fates[0], shaper.loss.trace_length)
+        read_fates(&shaper.loss.trace, tables, recorded)
+
+
+cdef inline object read_fates(Fates **fates, dict tables, recorded):
+    cdef const uint8_t[::1] view
+    if not 1 <= len(recorded) <= 1 << 28:
+        raise ValueError("loss_fates: write 1 to 2^28 of them")
+    told = table_key("fates", (recorded,))
+    fates[0] = <Fates *>remembered_table(tables, told)
+    if fates[0] is not NULL:
+        return
+    view = recorded
+    fates[0] = <Fates *>shared_new(sizeof(Fates) + len(recorded))
+    fates[0].count = len(recorded)
+    fates[0].fates = <uint8_t *>(fates[0] + 1)
+    memcpy(fates[0].fates, &view[0], fates[0].count)
+    remember_table(tables, told, (recorded,), fates[0])
 
 
 cdef inline object read_queue(Shaper *shaper, dict settings):
@@ -191,8 +265,8 @@ cdef inline object read_queue(Shaper *shaper, dict settings):
     shaper.queue.mask.protocol = protocol
 
 
-cdef inline object read_shaping(Shaper *shaper, shaping, uint64_t loss_threshold, bandwidth_bps):
-    """Fill a shaper's settings. Its tables are the caller's; after a ValueError there are none."""
+cdef inline object read_shaping(Shaper *shaper, dict tables, shaping, uint64_t loss_threshold, bandwidth_bps):
+    """Fill a shaper's settings. The caller holds its tables (see shared.pxd); after a ValueError there are none."""
     cdef dict settings = dict(shaping)
     memset(shaper, 0, sizeof(Shaper))
     try:
@@ -202,8 +276,8 @@ cdef inline object read_shaping(Shaper *shaper, shaping, uint64_t loss_threshold
         shaper.burst_bytes = number(settings, "burst_bytes", 0, 0, 1 << 30)
         if shaper.burst_bytes and not bandwidth_bps:
             raise ValueError("burst_bytes is what a bandwidth has saved up: give one")
-        read_trace(shaper, settings, bandwidth_bps)
-        read_loss(shaper, settings, loss_threshold)
+        read_trace(shaper, tables, settings, bandwidth_bps)
+        read_loss(shaper, tables, settings, loss_threshold)
         bit_error = settings.pop("bit_error", 0.0)
         if bit_error:
             shaper.bit_errors.survival = UINT64_MAX - probability_threshold("bit_error", bit_error)
@@ -213,27 +287,16 @@ cdef inline object read_shaping(Shaper *shaper, shaping, uint64_t loss_threshold
         read_choice(&shaper.corrupt, settings, "corrupt")
         read_choice(&shaper.reorder, settings, "reorder")
         shaper.reorder_gap = number(settings, "reorder_gap", 0, 0, 1 << 30)
-        read_distribution(&shaper.jitter.distribution, settings, "jitter")
+        read_distribution(&shaper.jitter.distribution, tables, settings, "jitter")
         shaper.jitter.choice.repeat_threshold = probability_threshold(
             "jitter_correlation", settings.pop("jitter_correlation", 0.0)
         )
         shaper.jitter.overtakes = bool(settings.pop("jitter_overtakes", False))
-        read_distribution(&shaper.slots.distribution, settings, "slots")
+        read_distribution(&shaper.slots.distribution, tables, settings, "slots")
         shaper.slots.limit_packets = number(settings, "slots_packets", 0, 0, 1 << 30)
         shaper.slots.limit_bytes = number(settings, "slots_bytes", 0, 0, 1 << 40)
         if settings:
             raise ValueError(f"shaping knows no {', '.join(sorted(settings))}")
     except BaseException:
-        free_shaping(shaper)
+        release_tables(shaper)
         raise
-
-
-cdef inline void free_shaping(Shaper *shaper):
-    """Free the tables of settings that no pipe has taken over."""
-    free(shaper.trace.times_ns)
-    free(shaper.trace.rates_bps)
-    free(shaper.loss.trace)
-    free(shaper.jitter.distribution.probabilities)
-    free(shaper.jitter.distribution.values)
-    free(shaper.slots.distribution.probabilities)
-    free(shaper.slots.distribution.values)

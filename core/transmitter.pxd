@@ -78,7 +78,7 @@ cdef inline int64_t shaper_transmit(Pipe *pipe, int64_t start_ns, uint64_t start
     else:
         pipe.departure_ns = start_ns
         pipe.departure_remainder = start_remainder
-    if shaper.trace.count:
+    if shaper.trace.table is not NULL:
         trace_transmit(&shaper.trace, &pipe.departure_ns, &pipe.departure_remainder, frame_wire_bytes(pipe, length))
     elif pipe.bandwidth_bps:
         transmit(pipe, &pipe.departure_ns, &pipe.departure_remainder, length)

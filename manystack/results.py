@@ -139,7 +139,11 @@ class InterfaceCounters:
 
 @dataclass(frozen=True, slots=True)
 class NodeStatistics:
-    """The counters of one node; `drops` has only the reasons that happened."""
+    """The counters of one node; `drops` has only the reasons that happened.
+
+    `memory_bytes` is what the node itself takes, with the pipes that it sends over: their lines, queues,
+    shapers and tables, a table that pipes share in full with each. Packets are not counted.
+    """
 
     node: str
     interfaces: tuple[InterfaceCounters, ...]

@@ -10,6 +10,6 @@ from ..random cimport choice_draw, distribution_value
 
 cdef inline int64_t jitter_delay(Jitter *jitter, int64_t delay_ns) noexcept nogil:
     """The delay of one packet."""
-    if jitter.distribution.count:
-        delay_ns += distribution_value(&jitter.distribution, choice_draw(&jitter.choice))
+    if jitter.distribution is not NULL:
+        delay_ns += distribution_value(jitter.distribution, choice_draw(&jitter.choice))
     return delay_ns if delay_ns > 0 else 0

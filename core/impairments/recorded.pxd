@@ -4,8 +4,8 @@ from ..layout cimport Loss
 
 
 cdef inline bint recorded_loses(Loss *loss) noexcept nogil:
-    cdef bint lost = loss.trace[loss.trace_position] != 0
+    cdef bint lost = loss.trace.fates[loss.trace_position] != 0
     loss.trace_position += 1
-    if loss.trace_position == loss.trace_length:
+    if loss.trace_position == loss.trace.count:
         loss.trace_position = 0
     return lost

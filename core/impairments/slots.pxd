@@ -24,7 +24,7 @@ cdef inline void slots_begin(Slots *slots, int64_t open_ns) noexcept nogil:
 
 
 cdef inline void slots_next(Slots *slots) noexcept nogil:
-    cdef int64_t distance_ns = distribution_value(&slots.distribution, random_next(&slots.random_state))
+    cdef int64_t distance_ns = distribution_value(slots.distribution, random_next(&slots.random_state))
     if distance_ns < 1:
         distance_ns = 1
     if slots.open_ns >= never() - distance_ns:  # however many wait for slots that are days apart

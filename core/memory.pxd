@@ -1,0 +1,57 @@
+# What a node has taken of the engine's memory: its context, its interfaces, its tables, and the pipes that it sends over, each
+# with its line, its queue and what its shaper holds. A table that pipes share (shared.pxd) counts in full with each of them, so that what
+# others do changes nothing here. Packets are not counted, wherever they wait: they are the pool's.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from .layout cimport (
+    DROP_REASON_COUNT, QFQ_GROUPS, Address, DeviceWaits, Event, FairClock, FlowQueue, Interface, Lateness, LateStretch,
+    MacEntry, Neighbor, Node, Pipe, PipeEntry, QfqGroup, QueuedPacket, Route, Shaper, Shared, Waiting,
+)
+from .route cimport TRIE_BLOCK
+
+
+cdef inline uint64_t shared_bytes(void *table) noexcept nogil:
+    return (<Shared *>table).bytes if table is not NULL else 0
+
+
+cdef inline uint64_t shaper_bytes(Shaper *shaper) noexcept nogil:
+    cdef uint64_t total = sizeof(Shaper) + shaper.place_capacity * sizeof(QueuedPacket)
+    total += shaper.queue_count * sizeof(FlowQueue)
+    if shaper.fair is not NULL:
+        total += sizeof(FairClock) + (shaper.fair.waiting.capacity + shaper.fair.eligible.capacity) * sizeof(uint32_t)
+        if shaper.fair.groups is not NULL:
+            total += QFQ_GROUPS * sizeof(QfqGroup)
+    total += shared_bytes(shaper.trace.table) + shared_bytes(shaper.loss.trace)
+    return total + shared_bytes(shaper.jitter.distribution) + shared_bytes(shaper.slots.distribution)
+
+
+cdef inline uint64_t pipe_bytes(Pipe *pipe) noexcept nogil:
+    cdef uint64_t total = sizeof(Pipe) + pipe.capacity * sizeof(PipeEntry)
+    if pipe.waiting is not NULL:
+        total += pipe.capacity * sizeof(Waiting)
+    if pipe.lateness is not NULL:
+        total += sizeof(Lateness) + pipe.lateness.stretch_capacity * sizeof(LateStretch)
+    if pipe.shaper is not NULL:
+        total += shaper_bytes(pipe.shaper)
+    return total
+
+
+cdef inline uint64_t node_bytes(Node *node) noexcept nogil:
+    cdef uint64_t total = sizeof(Node) + node.port_capacity * sizeof(void *)
+    cdef uint32_t i
+    cdef Interface *interface
+    if node.waits is not NULL:
+        total += sizeof(DeviceWaits) + node.waits.lateness.stretch_capacity * sizeof(LateStretch)
+    total += node.events.capacity * sizeof(Event) + node.table.capacity * sizeof(Route)
+    total += node.table.trie_capacity * TRIE_BLOCK * sizeof(uint32_t)
+    total += node.neighbor_capacity * sizeof(void *) + node.neighbor_count * sizeof(Neighbor)
+    total += node.mac_capacity * sizeof(MacEntry)
+    if node.drops is not NULL:
+        total += DROP_REASON_COUNT * sizeof(uint64_t)
+    for i in range(node.port_count):
+        interface = node.ports[i]
+        total += sizeof(Interface) + interface.address_count * sizeof(Address)
+        if interface.output is not NULL:
+            total += pipe_bytes(interface.output)
+    return total
