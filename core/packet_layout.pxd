@@ -28,7 +28,7 @@ cdef struct Packet:
     uint16_t input_port            # by which it has come to the stack that handles it, + 1; 0: sent by that
     uint16_t transport_offset
     uint16_t segment_size          # bytes of payload per wire segment of a super-frame; 0: a plain frame
-    uint16_t crossings             # undelayed links crossed at time_ns: the round of the instant
+    uint16_t crossings             # undelayed links crossed at time_ns: the round of the instant; in a shaper's queue, see FateOnWire
     uint16_t header_length         # of a super-frame: what each of its segments repeats
     uint8_t network_offset
     uint8_t checksum_state         # of enum ChecksumState

@@ -17,7 +17,7 @@ from libc.stdlib cimport free
 from .capture cimport capture_begin, capture_end, capture_link_drop
 from .heap cimport heap_push
 from .layout cimport (
-    CROSSING_LIMIT, DROP_POOL_EMPTY, LINK_DOWN, LINK_LOOP, LINK_LOSS, LINK_QUEUE_FULL, OBSERVE_CAPTURE,
+    CROSSING_LIMIT, DROP_POOL_EMPTY, FATE_SPARED, LINK_DOWN, LINK_LOOP, LINK_LOSS, LINK_QUEUE_FULL, OBSERVE_CAPTURE,
     WAY_IDEAL, WAY_SHAPED, WAY_SPECIAL, Event, Node, Packet, Pipe, PipeEntry, Shaper, Waiting, Worker,
 )
 from .line cimport pipe_append, pipe_close_up, pipe_first, pipe_grow
@@ -319,7 +319,10 @@ cdef inline void pipe_set_timing(
 
 
 cdef inline void pipe_begin_shaping(Worker *worker, Pipe *pipe) noexcept nogil:
-    """Give a plain pipe a shaper: what waits in its line waits there. What was lost there already takes no more time."""
+    """Give a plain pipe a shaper: what waits in its line waits there.
+
+    Its fate was drawn when it came, and stays: what was lost takes no more time, and no loss meets the rest again.
+    """
     cdef Shaper *shaper = shaper_new(pipe)
     cdef uint32_t mask = pipe.capacity - 1
     cdef uint32_t end = pipe.tail
@@ -336,6 +339,7 @@ cdef inline void pipe_begin_shaping(Worker *worker, Pipe *pipe) noexcept nogil:
         packet = pipe.ring[i & mask].packet
         if packet is not NULL:
             packet.time_ns = worker.instant_ns
+            packet.crossings = FATE_SPARED
             discipline_enqueue(worker, pipe, packet, False)
         i += 1
     pipe.queue_bytes = 0

@@ -20,7 +20,7 @@ from .impairments.loss cimport loss_happens
 from .impairments.reorder cimport reorder_happens
 from .impairments.slots cimport slots_begin, slots_release
 from .layout cimport (
-    CROSSING_LIMIT, DROP_POOL_EMPTY, LINK_DOWN, LINK_LOOP, LINK_LOSS, Choice, FlowQueue, Loss, Packet, Pipe, QueueSettings,
+    CROSSING_LIMIT, DROP_POOL_EMPTY, FATE_OPEN, FATE_SPARED, LINK_DOWN, LINK_LOOP, LINK_LOSS, Choice, FlowQueue, Loss, Packet, Pipe, QueueSettings,
     RateTable, RateTrace, Shaper, Slots, Worker,
 )
 from .line cimport pipe_insert
@@ -82,7 +82,7 @@ cdef inline void wire_carry(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
     """What the wire does to a packet, from its departure on."""
     cdef Shaper *shaper = pipe.shaper
     cdef Packet *copy
-    if loss_happens(&shaper.loss):
+    if packet.crossings != FATE_SPARED and loss_happens(&shaper.loss):
         if not shaper.loss.marks or not packet_can_be_marked(packet):
             pipe.loss_packets += 1
             capture_link_drop(worker, pipe, packet, LINK_LOSS, now_ns)
@@ -156,6 +156,7 @@ cdef inline void shaper_send(Worker *worker, Pipe *pipe, Packet *packet, int64_t
         shaper.ready_ns = time_ns
     waits = shaper.packets != 0 or transmitter_is_busy(pipe, time_ns)
     packet.time_ns = shaper.now_ns = time_ns
+    packet.crossings = FATE_OPEN
     discipline_enqueue(worker, pipe, packet, waits)
     if not waits:
         shaper_serve(worker, pipe, time_ns, True)

@@ -126,6 +126,10 @@ cdef struct QueueSettings:
     uint32_t average_shift         # the average moves by 1/2^this of what is new
     FlowMask mask
 
+cdef enum FateOnWire:              # Packet.crossings, which mean nothing while it waits
+    FATE_OPEN = 0
+    FATE_SPARED = 1                # the pipe was plain when it came, and has not lost it: see pipe_begin_shaping()
+
 cdef struct QueuedPacket:
     Packet *packet                 # its time_ns: when it was queued
     uint32_t next                  # index + 1 of its neighbours in the queue, or of the next free place

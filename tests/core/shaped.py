@@ -173,6 +173,10 @@ class Arriving:
     frame: bytes
 
 
+class Spared(bytes):
+    """A frame whose loss was drawn when it came, while the pipe was plain."""
+
+
 @dataclass
 class ShapedModel:
     """Queue, transmitter, wire, delay line. It is plain until it is asked for more."""
@@ -344,7 +348,7 @@ class ShapedModel:
     # The wire.
 
     def _carry(self, frame: bytes, now_ns: int, departure_ns: int, round_: int) -> None:
-        if self._loses() or self._breaks(len(frame)):
+        if (not isinstance(frame, Spared) and self._loses()) or self._breaks(len(frame)):
             self._count("loss")
             return
         if self.corrupt.happens(self.get("corrupt"), self.get("corrupt_correlation")):
@@ -465,7 +469,9 @@ class ShapedModel:
             self.last_arrival_ns = started[-1].arrival_ns if started else now_ns
         self.line = [Arriving(one.arrival_ns, 0, numbered(one.number, one.length)) for one in started]
         self.queue = [
-            numbered(one.number, one.length) for one in plain.waiting if not one.lost and not one.arrived
+            Spared(numbered(one.number, one.length))
+            for one in plain.waiting
+            if not one.lost and not one.arrived
         ]
         self.counts = {
             "sent": plain.sent,

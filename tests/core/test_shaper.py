@@ -224,6 +224,12 @@ def run_to(switch: Switch, until_ns: int, run_ahead: bool) -> None:
     ],
     True,
 )
+# What waits when a plain pipe becomes shaped is not lost a second time.
+@example(
+    Shaped(Shape(bandwidth_bps=SECOND, loss=0.5)),
+    [("send", [100] * 30), ("change", shaped(Shape(bandwidth_bps=SECOND, loss=0.5))), ("send", [100] * 30)],
+    True,
+)
 # A frame that takes no bytes on the wire is not judged by the bit errors of another setting.
 @example(
     shaped(Shape(bandwidth_bps=100), bit_error=0.01),
