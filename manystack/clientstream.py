@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,15 +55,14 @@ class ClientStream:
         """Send what there is to who called, without end."""
         patience_s = None if self._engine.is_virtual else ALIVE_S
         while True:
-            self._some.clear()
-            part = self._next()
-            if part is None:
-                if not await _within(patience_s, self._some.wait()):
-                    await call.send(b"")  # a client that has gone is not written to
-                continue
+            # What is not sent yet stays where rest() finds it: the client may be cancelled in any wait.
             while not await _within(patience_s, call.credit.acquire()):
-                await call.send(b"")
+                await call.send(b"")  # a client that has gone is not written to
             self._heard()
+            while (part := self._next()) is None:
+                self._some.clear()
+                if not await _within(patience_s, self._some.wait()):
+                    await call.send(b"")
             await call.send(part)
 
     def rest(self) -> Iterator[bytes]:
@@ -110,9 +109,11 @@ class ClientStream:
             self.release()
 
 
-async def _within(patience_s: float | None, wait: Any) -> bool:
+async def _within(patience_s: float | None, wait: Coroutine[Any, Any, Any]) -> bool:
+    # Not wait_for(): in Python 3.11 that forgets a cancellation that comes together with what it waits for.
     try:
-        await asyncio.wait_for(wait, patience_s)
+        async with asyncio.timeout(patience_s):
+            await wait
     except TimeoutError:
         return False
     return True

@@ -189,9 +189,11 @@ class _Comparer:
 
     def _notes(self) -> Iterator[str]:
         first, second = (side.reader.header for side in self._sides)
-        for key, what in (("topology", "the topologies differ"), ("seed", "the seeds differ")):
+        if first["topology"] != second["topology"]:
+            yield "the topologies differ"
+        for key, what in (("time", "the clocks"), ("seed", "the seeds")):
             if first[key] != second[key]:
-                yield what if key == "topology" else f"{what}: {first[key]} and {second[key]}"
+                yield f"{what} differ: {first[key]} and {second[key]}"
         for number, side in enumerate(self._sides, 1):
             end = side.reader.end
             if side.is_over and end is None:

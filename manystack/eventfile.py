@@ -19,6 +19,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from manystack.core import _switch as core
 from manystack.errors import ManystackError, UsageError
+from manystack.topology import Topology
 from manystack.wiring import Wiring, direction_name
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ TIME = struct.Struct("<q")
 LONGEST_ARRIVAL = ARRIVAL_HEAD.size + 128
 LONGEST_RECORD = 1 << 28
 BLOCK_BYTES = 1 << 20
+HEADER_TYPES = {"version": int, "time": str, "seed": int, "topology": str, "pipes": list}
+BESIDE_THE_NETWORK = {"name", "time", "seed", "capture"}
+"""What a topology says beside it: the first three a run may have of its own, and a capture only observes."""
 
 
 class UnreadableError(UsageError):
@@ -109,15 +113,31 @@ class EventFile:
 
 def header(engine: "Engine") -> dict[str, Any]:
     """Return what a file says of the run it is from."""
-    topology = json.dumps(engine.topology.dump(defaults=True), sort_keys=True)
     return {
         "version": VERSION,
         "network": engine.name,
         "time": str(engine.mode),
         "seed": engine.seed,
-        "topology": sha256(topology.encode()).hexdigest(),
+        "topology": digest(engine.topology),
         "pipes": pipe_names(engine.wiring),
     }
+
+
+def digest(topology: Topology) -> str:
+    """Return a hash that two topologies have in common if they are the same network.
+
+    Of files that they name the content counts, and not where they lie.
+    """
+    network = _without_places(topology.model_dump(exclude=BESIDE_THE_NETWORK))
+    return sha256(json.dumps(network, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _without_places(part: Any) -> Any:
+    if isinstance(part, dict):
+        return {key: _without_places(value) for key, value in part.items() if key != "file"}
+    if isinstance(part, list | tuple):
+        return [_without_places(value) for value in part]
+    return part
 
 
 def pipe_names(wiring: Wiring) -> list[str]:
@@ -160,7 +180,7 @@ class EventReader:
         first = next(self._records, None)
         if first is None or first[0] != HEADER:
             raise UnreadableError(f"{path}: not an event file")
-        self.header = self._unpacked(first[2], {"version": int, "seed": int, "topology": str, "pipes": list})
+        self.header = self._unpacked(first[2], HEADER_TYPES)
         if self.header["version"] != VERSION:
             raise UnreadableError(f"{path}: version {self.header['version']}, not in this version")
         self._pipes = [str(name) for name in self.header["pipes"]]

@@ -16,7 +16,8 @@ from manystack.commands.emu import main as emu_command
 from manystack.commands.run import main as run_command
 from manystack.difference import compare
 from manystack.errors import UsageError
-from manystack.eventfile import EventReader, UnreadableError
+from manystack.eventfile import EventReader, UnreadableError, digest
+from manystack.topology import TimeMode
 
 Event = tuple[int, int]
 """Time in ns, packet hash."""
@@ -37,7 +38,7 @@ def written(
     path: Path, pipes: list[list[Event]], rng: random.Random, *, end: bool = True, **header: Any
 ) -> Path:
     """An event file with all arrivals, shuffled as far as each pipe's order and the marks allow."""
-    told = {"version": 1, "seed": 1, "topology": "x", "pipes": PIPES} | header
+    told = {"version": 1, "time": "virtual", "seed": 1, "topology": "x", "pipes": PIPES} | header
     data = bytearray(b"emu-evts" + record(0, msgpack.packb(told)))
     left = [list(events) for events in pipes]
     while any(left):
@@ -137,12 +138,33 @@ def test_notes_tell_what_else_differs(tmp_path: Path) -> None:
     rng = random.Random(5)
     pipes = random_pipes(rng)
     one = written(tmp_path / "one", pipes, rng, end=False)
-    other = written(tmp_path / "other", pipes, rng, seed=2, topology="y")
+    other = written(tmp_path / "other", pipes, rng, seed=2, time="real", topology="y")
     assert compare(one, other).notes == (
         "the topologies differ",
+        "the clocks differ: virtual and real",
         "the seeds differ: 1 and 2",
         "run 1 was cut off: its file has no end",
     )
+
+
+def test_what_only_observes_is_no_part_of_a_network(tmp_path: Path) -> None:
+    """Nor is what a run may have of its own, or where a file lies whose content counts."""
+    files = [tmp_path / "a.txt", tmp_path / "b.txt", tmp_path / "c.txt"]
+    for file, fates in zip(files, ("0 1 0", "0 1 0", "0 0 1"), strict=True):
+        file.write_text(fates.replace(" ", "\n"))
+
+    def lossy(file: Path, **more: Any) -> Topology:
+        document = pair(**more)
+        document["links"][0]["loss"] = {"trace": str(file)}
+        return Topology.parse(document)
+
+    one = digest(lossy(files[0]))
+    assert digest(lossy(files[0], name="other", seed=9, capture=[{"file": "x.pcapng"}])) == one
+    assert digest(lossy(files[1])) == one
+    assert digest(lossy(files[2])) != one
+    assert digest(lossy(files[0], traffic=[])) != one
+    # Other clocks and seeds are told apart by the run itself.
+    assert digest(lossy(files[0]).with_time(TimeMode.parse("x3"))) == one
 
 
 def cut(data: bytes) -> bytes:

@@ -1,8 +1,10 @@
 """`emu capture`: packets of interfaces as pcapng, to a file or to standard output."""
 
 import os
+import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -44,10 +46,11 @@ def capture(
 
         def write(part: bytes) -> bool:
             nonlocal whole
-            left = memoryview(part)
-            while left:
-                left = left[output.write(left) :]
-            whole += len(part)
+            with _one_interrupt_later():
+                left = memoryview(part)
+                while left:
+                    left = left[output.write(left) :]
+                whole += len(part)
             return bool(part)
 
         try:
@@ -65,6 +68,30 @@ def capture(
         return
     lost = f", and lost {told['lost_packets']:,}, which came too fast" if told["lost_packets"] else ""
     click.echo(f"captured {plural(told['packets'], 'packet')}{lost}", err=True)
+
+
+@contextmanager
+def _one_interrupt_later() -> Iterator[None]:
+    """Let the first Ctrl-C wait for the end of the block, so that no part is written by halves."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # ignored, as nohup leaves it
+        yield
+        return
+    waiting = False
+
+    def note(*_: object) -> None:
+        nonlocal waiting
+        if waiting:
+            raise KeyboardInterrupt
+        waiting = True
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        raise KeyboardInterrupt
 
 
 def _output(file: Path | None) -> BinaryIO:

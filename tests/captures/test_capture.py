@@ -1,6 +1,5 @@
 """Captures: files that Wireshark reads without a word, the same bytes each time, and undisturbed packets."""
 
-import asyncio
 import json
 import os
 import resource
@@ -9,17 +8,19 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from captured import EMU, blocks, document, options, outside, read, tshark
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manystack import Engine, Topology, pcapng
+from manystack.capture import Capture
 from manystack.client import Client, find
 from manystack.core import _switch as core
 from manystack.errors import UsageError
@@ -27,51 +28,7 @@ from manystack.pcapng import Interface, Packet
 from manystack.topology import TopologyError
 
 NAME = f"capture-{os.getpid()}"
-EMU = [sys.executable, "-c", "from manystack.commands.emu import main; main()"]
-
-
-def document(**more: Any) -> dict[str, Any]:
-    """h1 = r = h2: pings, and a flood that the second link's queue does not take."""
-    return {
-        "manystack": 1,
-        "name": "three",
-        "time": "virtual",
-        "nodes": {
-            "h1": {
-                "kind": "host",
-                "interfaces": {"eth0": {"addresses": ["10.0.0.2/24"]}},
-                "routes": [{"to": "default", "via": "10.0.0.1"}],
-            },
-            "r": {
-                "kind": "router",
-                "interfaces": {
-                    "eth0": {"addresses": ["10.0.0.1/24"]},
-                    "eth1": {"addresses": ["10.0.1.1/24"]},
-                },
-            },
-            "h2": {
-                "kind": "host",
-                "interfaces": {"eth0": {"addresses": ["10.0.1.2/24"]}},
-                "routes": [{"to": "default", "via": "10.0.1.1"}],
-            },
-        },
-        "links": [
-            {"ends": ["h1.eth0", "r.eth0"], "delay": "5ms"},
-            {"ends": ["r.eth1", "h2.eth0"], "bandwidth": "8Mbit/s", "delay": "3ms", "queue": "4packets"},
-        ],
-        "traffic": [
-            {"kind": "ping", "from": "h1", "to": "h2", "count": 3},
-            {"kind": "ping", "from": "h1", "to": "10.9.9.9", "count": 1},
-            {
-                "kind": "udp",
-                "from": "h1",
-                "to": "h2",
-                "rate": "30Mbit/s",
-                "start": "1500ms",
-                "stop": "1520ms",
-            },
-        ],
-    } | more
+PINGS = 20
 
 
 def run(folder: Path, *captures: dict[str, Any], **more: Any) -> Engine:
@@ -81,58 +38,6 @@ def run(folder: Path, *captures: dict[str, Any], **more: Any) -> Engine:
         engine.run()
         engine.outcome = engine.summary().run_hash  # type: ignore[attr-defined]
     return engine
-
-
-def tshark(file: Path, *fields: str, only: str = "") -> list[list[str]]:
-    """Fields of each packet as tshark reads them; it must have nothing to say."""
-    command = ["tshark", "-r", str(file), "-Y", only, "-T", "fields", "-E", "separator=|"]
-    for field in fields:
-        command += ["-e", field]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    warnings = [line for line in done.stderr.splitlines() if not line.startswith("Running as user") and line]
-    assert warnings == []
-    return [line.split("|") for line in done.stdout.splitlines()]
-
-
-def blocks(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The blocks of a file, by an independent reader: type and body."""
-    place = 0
-    while place < len(data):
-        kind, length = struct.unpack_from("<II", data, place)
-        assert length % 4 == 0 and length >= 12
-        assert struct.unpack_from("<I", data, place + length - 4) == (length,)
-        yield kind, data[place + 8 : place + length - 4]
-        place += length
-    assert place == len(data)
-
-
-def options(data: bytes) -> dict[int, bytes]:
-    found = {}
-    while data:
-        code, length = struct.unpack_from("<HH", data)
-        if code == 0:
-            assert data == bytes(4)
-            break
-        found[code] = data[4 : 4 + length]
-        padded = 4 + (length + 3) // 4 * 4
-        assert data[4 + length : padded] == bytes(padded - 4 - length)
-        data = data[padded:]
-    return found
-
-
-def read(data: bytes) -> list[Packet]:
-    found = []
-    for kind, body in blocks(data):
-        if kind != 6:
-            continue
-        interface, high, low, length, wire_bytes = struct.unpack_from("<IIIII", body)
-        said = options(body[20 + (length + 3) // 4 * 4 :])
-        (direction,) = struct.unpack("<I", said[2])
-        (packet_id,) = struct.unpack("<Q", said[5])
-        comment = said.get(1, b"").decode()
-        frame = body[20 : 20 + length]
-        found.append(Packet(high << 32 | low, interface, packet_id, wire_bytes, direction, comment, frame))
-    return found
 
 
 @settings(derandomize=True, deadline=None)
@@ -336,18 +241,15 @@ def real() -> Iterator[Engine]:
         yield emu
 
 
-def outside(emu: Engine, work: Callable[[], Any]) -> Any:
-    """Run the engine while a thread, as another process would, does its work; return the result."""
-
-    async def serve() -> Any:
-        with ThreadPoolExecutor(1) as pool:
-            return await asyncio.wrap_future(pool.submit(work))
-
-    return emu.run_until_complete(serve())
-
-
 def emu_capture(*arguments: str, **options: Any) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([*EMU, "capture", "--name", NAME, *arguments], stderr=subprocess.PIPE, **options)
+
+
+def send_pings(client: Client) -> None:
+    """Have `PINGS` requests answered; the first lets neighbors find each other: few may wait for that."""
+    for count in (1, PINGS):
+        ping = {"node": "h1", "destination": "h2", "count": count, "interval": "1ms"}
+        assert client.call("ping", **ping)["received_packets"] == count
 
 
 def test_a_file_in_real_time_has_true_dates(real: Engine, tmp_path: Path) -> None:
@@ -385,15 +287,25 @@ def test_a_viewer_sees_packets_as_they_come(real: Engine) -> None:
     assert len(outside(real, watch)) == 10
 
 
-def test_a_capture_from_outside_ends_with_the_network(real: Engine, tmp_path: Path) -> None:
+def test_a_capture_from_outside_ends_with_ctrl_c(
+    real: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "live.pcapng"
+    begun = threading.Event()
+    add = real.captures.add
+
+    def note(*arguments: Any) -> Capture:
+        capture = add(*arguments)
+        begun.set()
+        return capture
+
+    monkeypatch.setattr(real.captures, "add", note)
 
     def watch() -> tuple[int, str]:
         with emu_capture("r", "h1.eth0", "-w", str(file), "-s", "64B") as capture:
-            while not file.exists() or file.stat().st_size < 5000:
-                assert capture.poll() is None
+            assert begun.wait(60)
             with Client(find(NAME)) as client:
-                assert len(client.call("show_nodes")) == 3
+                send_pings(client)
             capture.send_signal(signal.SIGINT)
             _, told = capture.communicate(timeout=60)
         return capture.returncode, told.decode()
@@ -401,6 +313,9 @@ def test_a_capture_from_outside_ends_with_the_network(real: Engine, tmp_path: Pa
     exit_code, told = outside(real, watch)
     packets = read(file.read_bytes())
     assert (exit_code, told) == (0, f"captured {len(packets)} packets\n")
+    assert (
+        len(packets) >= 6 * PINGS
+    )  # request and reply leave and enter h1, and enter and leave r on both sides
     kinds = [kind for kind, _ in blocks(file.read_bytes())]
     assert kinds.count(1) == kinds.count(5) == 3
     assert len(tshark(file, "frame.number")) == len(packets)
@@ -416,15 +331,13 @@ def test_a_stalled_reader_loses_packets_and_the_network_none(
         with Client(find(NAME)) as client:
             # No part is ever answered with `more`.
             client._send({"id": 99, "op": "capture", "args": {"interfaces": ["r"]}})
-            while not real.captures.all or real.captures.all[0].lost_packets < 20:
-                pass
+            assert client._receive(60_000)["id"] == 99
+            for _ in range(2):  # what passes first is kept, and then nothing
+                send_pings(client)
+                real.captures.drain()
             return real.captures.all[0].lost_packets
 
-    assert outside(real, stall) >= 20
-    before = real.summary().traffic[0]
-    real.run("200ms")
-    after = real.summary().traffic[0]
-    assert after.received_packets > before.received_packets  # type: ignore[operator]
+    assert outside(real, stall) >= 2 * PINGS
     assert real.switch.statistics()["pool_drop_packets"] == 0
     assert real.switch.lost_records(core.CAPTURE_RING) == 0
 
