@@ -326,6 +326,7 @@ def test_what_a_network_refuses_comes_back_with_its_exit_code(topology: Path) ->
             (["show", "routes", "h7"], "no node 'h7'"),
             (["link", "set", "h1", "r1.eth0", "delay=5"], "delay"),
             (["link", "set", "h1", "r1.eth0", "delay"], "KEY=VALUE"),
+            (["link", "set", "h1", "r1.eth0", "delay=1ms", "delay=2ms"], "delay is there twice: 1ms and 2ms"),
             (["link", "set", "h1", "r1.eth0", "self=1"], "unknown key 'self'"),
             (["link", "set", "h1", "r1.eth0", "forward=1"], "for example forward.delay=20ms"),
             (["link", "set", "h1", "r1.eth0", "reverse.dealy=1"], "reverse.dealy: unknown key 'dealy'"),

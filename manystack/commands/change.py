@@ -32,12 +32,12 @@ def set_(a: str, b: str, settings: tuple[str, ...], name: str | None, as_json: b
         key, equals, value = setting.partition("=")
         if not equals or not value:
             raise UsageError(f"{setting!r} is not KEY=VALUE; write for example delay=20ms")
-        value = _with_whole_path(key, value)
         direction, dot, own_key = key.partition(".")
-        if dot and direction in directions:
-            directions[direction][own_key] = value
-        else:
-            both[key] = value
+        is_own = dot and direction in directions
+        place, name_there = (directions[direction], own_key) if is_own else (both, key)
+        if name_there in place:
+            raise UsageError(f"{key} is there twice: {place[name_there]} and {value}")
+        place[name_there] = _with_whole_path(key, value)
     with Client(find(name)) as client:
         result = client.call(
             "link_set", a=a, b=b, both=both, forward=directions["forward"], reverse=directions["reverse"]

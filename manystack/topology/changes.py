@@ -5,14 +5,14 @@ from typing import Any
 
 from manystack.topology.errors import PlacedError, Problems, TopologyError
 from manystack.topology.files import decode, scalar
-from manystack.topology.merging import merged
+from manystack.topology.merging import spelt_out
 from manystack.topology.part import Document
 
 
 def nested(settings: Mapping[str, Any], before: str = "") -> Document:
     """Return settings as a document: a dot in a key leads into a mapping, and text is read as YAML's is.
 
-    Raises TopologyError if a text cannot be read; its place is the key behind `before`.
+    Raises TopologyError if a text cannot be read or a key is there twice; its place is behind `before`.
     """
     document: Document = {}
     for key, value in settings.items():
@@ -20,9 +20,20 @@ def nested(settings: Mapping[str, Any], before: str = "") -> Document:
         part = _value(f"{before}{key}", value)
         for step in reversed(rest):
             part = {step: part}
-        # Laid over each other only where two speak of one key: mistakes keep the place they were given.
-        document = merged(document, {first: part}) if first in document else {**document, first: part}
+        # Main values are spelt out only where two speak of one key: mistakes keep the place they were given.
+        document[first] = _together(before, first, document[first], part) if first in document else part
     return document
+
+
+def _together(before: str, key: str, old: object, new: object) -> Document:
+    """Return all of two mappings. Those that exclude each other stay side by side, to be found out."""
+    old, new = spelt_out(key, old), spelt_out(key, new)
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        raise TopologyError([PlacedError(f"{before}{key}", "is there twice")])
+    result = dict(old)
+    for name, value in new.items():
+        result[name] = _together(before, f"{key}.{name}", result[name], value) if name in result else value
+    return result
 
 
 def _value(key: str, value: object) -> Any:

@@ -91,10 +91,10 @@ def merged(base: Document, change: Document) -> Document:
 
 def _merged_value(path: str, old: object, new: object) -> object:
     if path in _OFF and _is_nothing(new):
-        return _spelt_out(path, new)
+        return spelt_out(path, new)
     # One distance, and a mask, say it all.
     is_whole = path == "queue.mask" or (path == "slots.interval" and not isinstance(new, dict))
-    old, new = _spelt_out(path, old), _spelt_out(path, new)
+    old, new = spelt_out(path, old), spelt_out(path, new)
     if is_whole or not isinstance(old, dict) or not isinstance(new, dict):
         return new
     kept = dict(old)
@@ -112,7 +112,8 @@ def _merged_value(path: str, old: object, new: object) -> object:
     return kept
 
 
-def _spelt_out(path: str, value: object) -> object:
+def spelt_out(path: str, value: object) -> object:
+    """Return the mapping that a main value stands for; whatever is none, as it is."""
     if path not in _MAIN or value is None or isinstance(value, dict):
         return value
     return {_MAIN[path]: value}

@@ -6,6 +6,7 @@ say nothing.
 
 import re
 import stat
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise, product
@@ -110,17 +111,17 @@ class Files:
 def _lines(path: Path) -> Lines:
     """Return a file's lines that say something, with their numbers."""
     try:
+        # Of what there is beside files and folders, some ends never, and some does not even open.
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            raise ValueError(f"{path} is no file")
         with path.open("rb") as opened:
-            # Before the first read: nothing else than a file ends by itself.
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise ValueError(f"{path} is no file")
             data = opened.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}") from None
     if len(data) > MAX_FILE_BYTES:
         raise ValueError(f"{path} is too large: at most {MAX_FILE_BYTES >> 20} MiB")
     lines = []
-    for number, line in enumerate(data.split(b"\n"), 1):
+    for number, line in enumerate(data.removeprefix(BOM_UTF8).split(b"\n"), 1):
         try:
             text = line.decode().strip()
         except UnicodeDecodeError:
@@ -158,6 +159,8 @@ def _mahimahi(file: str, lines: Lines) -> RecordedBandwidth:
 def _csv(file: str, lines: Lines, repeats: bool) -> RecordedBandwidth:
     if _HEADER.fullmatch(lines[0][1]):
         lines = lines[1:]
+    if not lines:
+        raise ValueError(f"{file} says nothing below its heading")
     times_ns: list[int] = []
     rates_bps: list[int] = []
     for number, line in lines:
@@ -248,9 +251,12 @@ def _points(file: str, lines: Lines) -> Points:
         mistake = falling(above, row)
         if mistake:
             raise _mistake(file, number, mistake)
-    mistake = incomplete(rows[0][1], rows[-1][1]) if rows else "there are no points"
+    if not rows:
+        raise ValueError(f"{file}: there are no points")
+    first, last = rows[0], rows[-1]
+    mistake = incomplete(first[1], last[1])
     if mistake:
-        raise ValueError(f"{file}: {mistake}")
+        raise _mistake(file, first[0] if first[1][0] else last[0], mistake)
     return tuple(row for _, row in rows)
 
 

@@ -442,6 +442,28 @@ def test_changes_as_text() -> None:
         nested({"jitter.cdf": "[[0, 1ms]"}, "reverse.")
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            ["loss.rate=5%", "loss.gilbert_elliott={p: 1%, r: 5%}"],
+            "loss: rate and gilbert_elliott are two ways",
+        ),
+        (["bandwidth.trace=x", "bandwidth=5Mbit/s"], "bandwidth: a rate and a trace are two rate models"),
+        (["jitter=2ms", "jitter.spread=3ms"], "jitter.spread: is there twice"),
+        (["jitter={spread: 2ms}", "jitter.spread=3ms"], "jitter.spread: is there twice"),
+        (["queue.mask=all", "queue.mask.src_ip=all"], "queue.mask: is there twice"),
+        (["delay={a: 1}", "delay.b=2"], "delay: must be a duration"),
+    ],
+)
+def test_settings_of_one_change_that_exclude_each_other(settings: list[str], said: str) -> None:
+    """One of a later change takes the other's place."""
+    for order in (settings, settings[::-1]):
+        with pytest.raises(TopologyError) as caught:
+            changed(PipeParameters(), *order)
+        assert str(caught.value).startswith(said)
+
+
 # Any of them, written and read again.
 
 RATIOS = st.floats(0, 1, allow_subnormal=False)

@@ -1,6 +1,7 @@
 """Files that links name: what is read from them, and each mistake with its line."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ def mistake(folder: Path, link: dict[str, Any]) -> tuple[str, str]:
     return error.place, error.message.replace(f"{folder}/", "")
 
 
-def file(folder: Path, text: str) -> str:
-    (folder / "file").write_text(text)
-    return "file"
+def file(folder: Path, text: str, name: str = "file") -> str:
+    (folder / name).write_text(text)
+    return name
 
 
 @pytest.mark.parametrize("text", ["0s,10Mbit/s\n2s,0bit/s\n2.5s,1Mbit/s\n", "time,rate\n0, 10e0\n"])
@@ -85,6 +86,7 @@ def test_a_mahimahi_trace(tmp_path: Path) -> None:
         ("0,1Mbit/s\n1s,2Mbit/s\n1s,3Mbit/s\n", "file, line 3: the time 1s is not after"),
         ("0,1Mbit/s\n1s,0\n", "file, line 2: after a last rate of 0 nothing is ever sent"),
         ("0,0\n1s,0\n", "not every rate may be 0"),
+        ("time,rate\n", "says nothing below its heading"),
         ("0,unlimited\n", "file, line 1: a recorded rate cannot be unlimited"),
         ("0,1Mbit/s\n1000h,2Mbit/s\n", "file, line 2: 1000h is too late: at most 1000000s"),
     ],
@@ -109,12 +111,30 @@ def test_a_bandwidth_whose_format_was_said(tmp_path: Path) -> None:
 
 def test_what_is_no_file_of_text(tmp_path: Path) -> None:
     assert "/dev/zero is no file" in mistake(tmp_path, {"loss": {"trace": "/dev/zero"}})[1]
+    os.mkfifo(tmp_path / "fifo")
+    assert "fifo is no file" in mistake(tmp_path, {"loss": {"trace": "fifo"}})[1]
     assert "Is a directory" in mistake(tmp_path, {"loss": {"trace": "."}})[1]
     (tmp_path / "file").write_bytes(b"0\n\xff\n")
     assert mistake(tmp_path, {"loss": {"trace": "file"}})[1] == "file, line 2: is not text"
     with (tmp_path / "file").open("wb") as large:
         large.truncate(65 << 20)
     assert mistake(tmp_path, {"loss": {"trace": "file"}})[1] == "file is too large: at most 64 MiB"
+
+
+def test_files_from_windows(tmp_path: Path) -> None:
+    """A byte order mark in front, and lines that end with two characters."""
+    links = [
+        {"bandwidth": {"trace": file(tmp_path, "time,rate\n0s,1Mbit/s\n", "rates")}},
+        {"bandwidth": {"trace": file(tmp_path, "1\n2\n", "trace")}},
+        {"loss": {"trace": file(tmp_path, "01\n0\n", "fates")}},
+        {"jitter": {"spread": "1ms", "table": file(tmp_path, "-1 1\n2\n", "table")}},
+        {"jitter": {"cdf": file(tmp_path, "0,1ms\n1,2ms\n", "cdf")}},
+    ]
+    before = [topology(tmp_path, link).links[0].forward for link in links]
+    for name in ("rates", "trace", "fates", "table", "cdf"):
+        path = tmp_path / name
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert [topology(tmp_path, link).links[0].forward for link in links] == before
 
 
 def test_a_recorded_loss(tmp_path: Path) -> None:
@@ -177,11 +197,12 @@ def test_a_cdf(tmp_path: Path, text: str) -> None:
     [
         ("0,1ms\n0.5,2ms\n0.4,3ms\n1,4ms\n", "file, line 3: a CDF rises: the probability 0.4 is less"),
         ("0,2ms\n1,1ms\n", "file, line 2: a CDF rises: the delay 1000000ns is less"),
-        ("0,2ms\n0.9,3ms\n", "file: a CDF ends with the probability 1, not 0.9"),
+        ("0,2ms\n0.9,3ms\n", "file, line 2: a CDF ends with the probability 1, not 0.9"),
         ("0,2\n1,3\n", "file, line 1: 2 has no unit: write 2ms"),
         ("0,2ms\n1\n", "file, line 2: '1' is not PROBABILITY,DELAY"),
         ("0,2ms\n1,1000h\n", "file, line 2: 1000h is too long"),
         ("loss-level 0.5\nprob delay\n0 1\n1 2\n", "file, line 1: take loss-level out, and write"),
+        ("# \n0.1,2ms\n1,3ms\n", "file, line 2: a CDF begins with the probability 0, not 0.1"),
         ("prob delay\n", "file: there are no points"),
     ],
 )
