@@ -6,6 +6,7 @@ order of time and handed to each capture that wants them. A capture that cannot 
 and says how much; the network does not notice.
 """
 
+import errno
 import os
 import select
 import struct
@@ -17,11 +18,12 @@ from contextlib import suppress
 from importlib.metadata import version
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING
 
 from manystack import pcapng
 from manystack.core import _switch as core
 from manystack.errors import ManystackError, UsageError
+from manystack.sinks import Sink, open_sink
 from manystack.text import plural
 from manystack.wiring import WITH_STACK
 
@@ -41,46 +43,6 @@ _HEADER_BYTES = _RECORD.size - 8
 _COMMENTS = ("", *(f"dropped: {reason}" for reason in core.CAPTURE_REASONS))
 
 
-class Sink(Protocol):
-    """Where the bytes of a capture go."""
-
-    @property
-    def is_full(self) -> bool:
-        """Whether packets are to be lost until there is room again."""
-
-    def write(self, data: bytes) -> None:
-        """Take some bytes. Raises OSError when it is over."""
-
-    def close(self) -> None:
-        """Take note that nothing comes any more."""
-
-
-class FileSink:
-    """A file on this machine. What could not be written whole is taken back, so that the file can be read."""
-
-    is_full = False
-
-    def __init__(self, path: Path) -> None:
-        self._file: BinaryIO = path.open("wb", buffering=0)
-        self._written = 0
-
-    def write(self, data: bytes) -> None:
-        """Write it all, or nothing of it."""
-        left = memoryview(data)
-        try:
-            while left:
-                left = left[self._file.write(left) :]
-        except OSError:
-            with suppress(OSError):  # a pipe, or a device
-                self._file.truncate(self._written)
-            raise
-        self._written += len(data)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
 class Capture:
     """One capture: some interfaces, a snap length, and where it goes. close() ends it."""
 
@@ -96,6 +58,8 @@ class Capture:
         """How many it has told of."""
         self.error: str | None = None
         """Why it ended before its time."""
+        self.is_cut_off = False
+        """Whether that was a failure, and not a reader that has left."""
         self.indices = [wiring.interfaces[interface] for interface in interfaces]
         self._captures = captures
         self._sink = sink
@@ -198,6 +162,7 @@ class Capture:
 
     def _give_up(self, error: OSError) -> None:
         self.error = error.strerror or str(error)
+        self.is_cut_off = error.errno != errno.EPIPE
         with suppress(OSError):  # why it ended is known
             self._sink.close()
         self._captures.failed(self)
@@ -340,7 +305,7 @@ def open_file(captures: Captures, path: Path, names: Sequence[str], snap_length:
     """Begin a capture to a file. Raises UsageError if an interface is unknown or the file cannot be made."""
     interfaces = captures.expand(names)
     try:
-        sink = FileSink(path)
+        sink = open_sink(path, is_virtual=captures.engine.is_virtual)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
     capture = captures.add(str(path), interfaces, snap_length, sink)

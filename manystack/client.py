@@ -126,9 +126,9 @@ class Client:
                 raise KeyboardInterrupt
             raise RemoteError(answer["error"], answer["exit_code"])
 
-    def wait_until_gone(self) -> None:
-        """Wait until the network's process has ended."""
-        select.select([self._process], [], [])
+    def wait_until_gone(self, *others: int) -> None:
+        """Wait until the network's process has ended, or one of these descriptors can be read."""
+        select.select([self._process, *others], [], [])
 
     def _send(self, message: dict[str, Any]) -> None:
         self._socket.send(msgpack.packb(message))

@@ -1,10 +1,12 @@
 """`emu capture`: packets of interfaces as pcapng, to a file or to standard output."""
 
+import errno
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,11 +43,17 @@ def capture(
         raise UsageError(
             "packets are no text for a terminal: write -w FILE, or pipe them to `wireshark -k -i -`"
         )
-    with Client(find(name)) as client, _output(file) as output:
+    with Client(find(name)) as client, ExitStack() as stack:
+        # A named pipe is opened when the first part is there: what else may be wrong has been said by then.
+        is_pipe = file is not None and file.is_fifo()
+        output = None if is_pipe else stack.enter_context(_output(file))
         whole = 0
 
         def write(part: bytes) -> bool:
-            nonlocal whole
+            nonlocal output, whole
+            if output is None:
+                assert file is not None
+                output = stack.enter_context(_opened_pipe(file, client))
             with _one_interrupt_later():
                 left = memoryview(part)
                 while left:
@@ -58,10 +66,13 @@ def capture(
                 "capture", on_item=write, interfaces=list(interfaces), snap_length=snap_length
             )
         except BrokenPipeError:
-            sys.exit(0)  # whoever read has left, and needs no word about it
+            if file is not None:
+                click.echo(f"the reader of {file} has left", err=True)
+            sys.exit(0)  # whoever read standard output needs no word about it
         except OSError as error:
             with suppress(OSError):  # a pipe, or a device
-                output.truncate(whole)  # so that what is there can be read
+                if output is not None:
+                    output.truncate(whole)  # so that what is there can be read
             raise ManystackError(f"cannot write {file or 'to standard output'}: {error.strerror}") from None
     if as_json:
         echo_json(told)
@@ -100,3 +111,30 @@ def _output(file: Path | None) -> BinaryIO:
         return os.fdopen(os.dup(sys.stdout.fileno()), "wb", 0) if file is None else file.open("wb", 0)
     except OSError as error:
         raise UsageError(f"cannot write {file}: {error.strerror}") from None
+
+
+def _opened_pipe(file: Path, client: Client) -> BinaryIO:
+    """Open a named pipe when somebody reads it. Raises ManystackError if the network ends before."""
+    try:
+        pipe = os.open(file, os.O_WRONLY | os.O_NONBLOCK)
+        os.set_blocking(pipe, True)
+        return os.fdopen(pipe, "wb", 0)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # which means that nobody reads
+            raise UsageError(f"cannot write {file}: {error.strerror}") from None
+    click.echo(f"waiting for somebody to read {file}", err=True)
+    opened: list[BinaryIO] = []
+    come = os.eventfd(0)
+
+    def wait() -> None:
+        opened.append(file.open("wb", 0))
+        os.eventfd_write(come, 1)
+
+    threading.Thread(target=wait, daemon=True).start()
+    try:
+        client.wait_until_gone(come)
+    except KeyboardInterrupt:
+        raise ManystackError(f"nobody has read {file}") from None
+    if not opened:
+        raise ManystackError(f"nobody has read {file}, and network {client.network.name} has ended")
+    return opened[0]

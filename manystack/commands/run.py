@@ -58,7 +58,8 @@ def main(
 
     It ends after --duration; or on Ctrl-C, SIGTERM or `emu stop`; or, in virtual time, when nothing is
     left to do; or, in real time without tap or nic, when its traffic is done. All of these are exit code 0,
-    unless --strict is given and the run is degraded, or the file of --events could not be written.
+    unless --strict is given and the run is degraded, or the file of --events or a capture could not be
+    written.
     """
     if workers > 1:
         not_in_this_version("--workers above 1")
@@ -85,6 +86,7 @@ def main(
         echo_lines(_told_lines(engine.event_file))
         echo_lines([_capture_line(capture) for capture in engine.captures.all])
     unwritten = engine.event_file is not None and engine.event_file.error is not None
+    unwritten |= any(capture.is_cut_off for capture in engine.captures.all)
     if unwritten or (strict and summary.verdict.state == "degraded"):
         sys.exit(1)
 
