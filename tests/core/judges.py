@@ -105,6 +105,14 @@ class Fifo:
     def dequeue(self, now_ns: int) -> Sent | None:
         return self.pop()
 
+    def oldest_first(self) -> list[Sent]:
+        return list(self.waiting)
+
+    def take_over(self, packets: Iterable[Sent]) -> None:
+        """Queue what has waited under another discipline: the limit does not count."""
+        for packet in packets:
+            self.push(packet)
+
 
 @dataclass
 class Codel(Fifo):
@@ -279,6 +287,12 @@ class Pie(Fifo):
         elif admitted := self.admit(now_ns, packet):
             self.push(admitted)
 
+    def take_over(self, packets: Iterable[Sent]) -> None:
+        """As if each came anew when it came, to a queue that no packet has left yet."""
+        for packet in packets:
+            if admitted := self.admit(packet.time_ns, packet):
+                self.push(admitted)
+
     def dequeue(self, now_ns: int) -> Sent | None:
         self.catch_up(now_ns)
         packet = self.pop()
@@ -312,6 +326,14 @@ class Fair:
         if not waits:
             self.new.clear()
             self.old.clear()
+        self.admit(now_ns, packet)
+        while waits and self.packets > self.limit:
+            fattest = max((*self.new, *self.old), key=lambda i: self.judges[i].bytes)
+            dropped = self.judges[fattest].pop()
+            assert dropped
+            self.dropped.append(dropped.number)
+
+    def admit(self, now_ns: int, packet: Sent) -> None:
         index = queue_index(packet.frame, len(self.judges), self.seed)
         judge = self.judges[index]
         admitted = judge.admit(now_ns, packet) if isinstance(judge, Pie) else packet
@@ -321,11 +343,16 @@ class Fair:
         if index not in self.new and index not in self.old:
             self.new.append(index)
             self.credits[index] = self.quantum
-        while waits and self.packets > self.limit:
-            fattest = max((*self.new, *self.old), key=lambda i: self.judges[i].bytes)
-            dropped = self.judges[fattest].pop()
-            assert dropped
-            self.dropped.append(dropped.number)
+
+    def oldest_first(self) -> list[Sent]:
+        """Of those that came together, those of the first queues first."""
+        return sorted(
+            (packet for judge in self.judges for packet in judge.waiting), key=lambda one: one.time_ns
+        )
+
+    def take_over(self, packets: Iterable[Sent]) -> None:
+        for packet in packets:
+            self.admit(packet.time_ns, packet)
 
     def dequeue(self, now_ns: int) -> Sent | None:
         while turns := self.new or self.old:
@@ -374,6 +401,11 @@ class Link:
         if bandwidth_bps != self.bandwidth_bps:
             self.free = Fraction(ceil(self.free))
         self.bandwidth_bps = bandwidth_bps
+
+    def change_discipline(self, now_ns: int, discipline: Discipline) -> None:
+        self.run(now_ns)
+        discipline.take_over(self.discipline.oldest_first())
+        self.discipline = discipline
 
     def run(self, until_ns: int) -> None:
         while self.discipline.packets:

@@ -1,6 +1,7 @@
 """Disciplines that judge packets, against models by their papers and RFCs: each departure, drop and mark."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -17,6 +18,7 @@ from judges import (
     Discipline,
     Draws,
     Fair,
+    Fifo,
     Link,
     Pie,
     Red,
@@ -39,11 +41,14 @@ class Case:
     shaping: dict[str, object]
     limit: int | None = None
 
-    def model(self) -> Discipline:
+    def model(self, draws: Draws | None = None) -> Discipline:
+        """A model that begins; its draws are the first of the pipe's, or go on from those that are given."""
         limit = WORST if self.limit is None else self.limit
         given = dict(self.shaping)
         name, ecn = given.pop("discipline"), bool(given.pop("ecn", False))
-        draws = Draws.of(SEED)
+        draws = draws or Draws.of(SEED)
+        if name == "droptail":
+            return Fifo(limit)
         if name == "red":
             return Red(
                 limit,
@@ -130,10 +135,16 @@ def traffic(random: Random, bandwidth_bps: int) -> list[tuple[int, list[Sent]]]:
     return sent
 
 
-def run_both(case: Case, bandwidth_bps: int, random: Random) -> tuple[Bench, Discipline]:
-    """Put the same traffic, with changes of the bandwidth on the way, through the engine and the model."""
+def run_both(cases: list[Case], bandwidth_bps: int, random: Random) -> tuple[Bench, list[Discipline]]:
+    """Put the same traffic through the engine and the models; bandwidth and case change on the way.
+
+    Returns the models, the last one last.
+    """
     bench = Bench(SEED)
-    model = case.model()
+    draws = Draws.of(SEED)
+    case, *later = cases
+    model = case.model(draws)
+    models = [model]
     link = Link(bandwidth_bps, model)
     bench.shape(bandwidth_bps, case.limit, **case.shaping)
     now_ns = 0
@@ -145,21 +156,28 @@ def run_both(case: Case, bandwidth_bps: int, random: Random) -> tuple[Bench, Dis
             bandwidth_bps = random.choice([bandwidth_bps, bandwidth_bps // 3, bandwidth_bps * 2])
             bench.shape(bandwidth_bps, case.limit, **case.shaping)
             link.change(now_ns, bandwidth_bps)
+        if later and model.packets and random.random() < 0.1:
+            case, *later = later
+            model = case.model(draws)
+            bench.shape(bandwidth_bps, case.limit, **case.shaping)
+            link.change_discipline(now_ns, model)
+            models.append(model)
         assert bench.take(now_ns) == link.take(now_ns)
         statistics = bench.switch.pipe_statistics(bench.pipe)
-        assert statistics["queue_drop_packets"] == len(model.dropped)
-        assert statistics["early_drop_packets"] + statistics["marked_packets"] == len(model.punished)
+        assert statistics["queue_drop_packets"] == sum(len(one.dropped) for one in models)
+        punished = sum(len(one.punished) for one in models)
+        assert statistics["early_drop_packets"] + statistics["marked_packets"] == punished
         assert statistics["waiting_packets"] == model.packets
         if isinstance(model, Red | Pie):
             chance = model.chance() if isinstance(model, Red) else model.drop_prob
-            if isinstance(model, Pie):
+            if isinstance(model, Pie) and model.update_ns is not None:
                 model.catch_up(now_ns)
                 chance = model.drop_prob
             assert statistics["drop_probability"] == pytest.approx(chance, rel=1e-9, abs=1e-12)
         if isinstance(model, Red):
             assert statistics["average_bytes"] == pytest.approx(model.average, abs=1.01)
     assert bench.take(now_ns + 10**13) == link.take(now_ns + 10**13)
-    return bench, model
+    return bench, models
 
 
 @pytest.mark.parametrize("discipline", CASES)
@@ -176,13 +194,38 @@ def test_a_discipline_does_what_its_source_says(discipline: str) -> None:
     def compare(shaping: dict[str, object], limit: int | None, bandwidth_bps: int, seed: int) -> None:
         nonlocal judged, dropped
         case = Case({"discipline": discipline, **shaping}, limit)
-        bench, model = run_both(case, bandwidth_bps, Random(seed))
+        bench, models = run_both([case], bandwidth_bps, Random(seed))
         bench.close()
-        judged += len(model.punished)
-        dropped += len(model.dropped)
+        judged += len(models[-1].punished)
+        dropped += len(models[-1].dropped)
 
     compare()
     assert judged > 100 and dropped > 100
+
+
+NAMES = [*CASES, "droptail"]
+
+
+@pytest.mark.parametrize("discipline", CASES)
+def test_what_waits_goes_over_to_another_discipline(discipline: str) -> None:
+    """To this one from each of the others, and from it: what waits is queued anew, the oldest first."""
+    pairs: set[tuple[str, str]] = set()
+
+    @settings(derandomize=True, deadline=None, max_examples=12, database=None)
+    @given(st.data(), LIMITS, st.sampled_from([1_000_000, 10_000_000]), st.integers(0, 1 << 32))
+    def compare(data: st.DataObject, limit: int | None, bandwidth_bps: int, seed: int) -> None:
+        others = data.draw(st.permutations([name for name in NAMES if name != discipline]))
+        names = [name for other in others for name in (other, discipline)]
+        cases = [
+            Case({"discipline": name, **(data.draw(CASES[name]) if name in CASES else {})}, limit)
+            for name in names
+        ]
+        bench, models = run_both(cases, bandwidth_bps, Random(seed))
+        bench.close()
+        pairs.update(pairwise(names[: len(models)]))
+
+    compare()
+    assert len(pairs) == 2 * (len(NAMES) - 1)
 
 
 def test_codel_drops_at_the_very_nanosecond() -> None:
