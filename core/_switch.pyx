@@ -37,7 +37,7 @@ from .pipe cimport pipe_reverse
 from .platform cimport atomic_load32, atomic_load64, atomic_store32, atomic_store64, host_clock_ns, must_resize
 from .ring cimport ring_copy, ring_readable
 from .route cimport prefix_mask, route_find, route_set
-from .schedule cimport POSTED_CAPACITY, never
+from .schedule cimport never
 from .shaping cimport discipline_numbers, probability_threshold, read_shaping
 from .tables cimport (
     FLOW_LIMIT, INTERFACE_LIMIT, NODE_LIMIT, PIPE_LIMIT, interface_new, link_new, node_new, tables_close, tables_open,
@@ -675,7 +675,7 @@ cdef class Switch:
         cdef Posted *posted
         events = []
         while worker.posted_head != atomic_load32(&worker.posted_tail):
-            posted = &worker.posted[worker.posted_head % POSTED_CAPACITY]
+            posted = &worker.posted[worker.posted_head & (worker.posted_capacity - 1)]
             events.append((posted.time_ns, posted.kind, posted.index))
             atomic_store32(&worker.posted_head, worker.posted_head + 1)
         return events

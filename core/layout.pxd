@@ -470,6 +470,7 @@ cdef struct Worker:
     uint64_t device_write_packets
     uint64_t device_write_drop_packets
     Posted *posted
+    uint32_t posted_capacity
     uint32_t posted_head
     uint32_t posted_tail
     uint64_t posted_lost

@@ -20,7 +20,7 @@ cdef enum:
     TIMER_NEIGHBORS = 0x80000000u
     TIMER_FLOWS = 0x80000001u       # plus the flow's index
     TIMER_PIPES = 0xC0000000u       # plus the port: after all else that happens at the time
-    POSTED_CAPACITY = 8192
+    POSTED_CAPACITY = 8192          # at first; a power of two
 
 cdef inline int64_t never() noexcept nogil:
     return INT64_MAX
@@ -98,13 +98,27 @@ cdef inline void node_timer(Worker *worker, Node *node, int64_t time_ns, uint32_
     node_event(worker, node, time_ns, round, source)
 
 
+cdef inline void posted_grow(Worker *worker) noexcept nogil:
+    """Make room for twice as many events, where no other thread can be reading: in virtual time, and before the start."""
+    cdef uint32_t capacity = worker.posted_capacity
+    cdef Posted *larger = <Posted *>must_zero(2 * <uint64_t>capacity * sizeof(Posted))
+    cdef uint32_t i
+    for i in range(capacity):  # places count on from zero again at their end
+        larger[(worker.posted_head + i) & (2 * capacity - 1)] = worker.posted[(worker.posted_head + i) & (capacity - 1)]
+    free(worker.posted)
+    worker.posted = larger
+    worker.posted_capacity = 2 * capacity
+
+
 cdef inline void post(Worker *worker, int64_t time_ns, uint32_t kind, uint32_t index) noexcept nogil:
-    """Tell Python that something happened; never waits. What Python does not fetch in time is lost, and counted."""
+    """Tell Python that something happened; never waits. In real time, what it does not fetch is lost at some point, and counted."""
     cdef Posted *posted
-    if worker.posted_tail - atomic_load32(&worker.posted_head) == POSTED_CAPACITY:
-        worker.posted_lost += 1
-        return
-    posted = &worker.posted[worker.posted_tail % POSTED_CAPACITY]
+    if is_unlikely(worker.posted_tail - atomic_load32(&worker.posted_head) == worker.posted_capacity):
+        if worker.clock.epoch_ns >= 0:
+            worker.posted_lost += 1
+            return
+        posted_grow(worker)
+    posted = &worker.posted[worker.posted_tail & (worker.posted_capacity - 1)]
     posted.time_ns = time_ns
     posted.kind = kind
     posted.index = index

@@ -45,6 +45,7 @@ cdef inline Worker *worker_new(Tables *tables) noexcept nogil:
     worker.flows = tables.flows
     worker.proofs = tables.proofs
     worker.posted = <Posted *>must_zero(POSTED_CAPACITY * sizeof(Posted))
+    worker.posted_capacity = POSTED_CAPACITY
     worker.event_fd = worker.wake_fd = worker.epoll_fd = worker.timer_fd = -1
     worker.event_ring.event_fd = worker.capture_ring.event_fd = -1
     worker.clock.epoch_ns = -1

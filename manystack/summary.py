@@ -334,9 +334,12 @@ def _node_lines(summary: Summary) -> list[str]:
 
 
 def own_loss_line(summary: Summary) -> str:
-    """Return whether the emulator itself lost packets, and where."""
-    if not summary.own_loss_packets:
-        return "The emulator itself lost nothing."
-    total = plural(sum(summary.own_loss_packets.values()), "packet")
-    places = ", ".join(f"{place} {count:,}" for place, count in summary.own_loss_packets.items())
-    return f"The emulator itself lost {total} ({places})."
+    """Return whether the emulator itself lost packets, and where, or events."""
+    lost = []
+    if summary.own_loss_packets:
+        total = plural(sum(summary.own_loss_packets.values()), "packet")
+        places = ", ".join(f"{place} {count:,}" for place, count in summary.own_loss_packets.items())
+        lost.append(f"{total} ({places})")
+    if summary.engine["lost_events"]:
+        lost.append(f"{plural(summary.engine['lost_events'], 'event')}, which came too fast for Python")
+    return f"The emulator itself lost {' and '.join(lost) or 'nothing'}."

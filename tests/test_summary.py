@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from manystack import Engine, Topology
-from manystack.summary import summary_lines
+from manystack.summary import own_loss_line, summary_lines
 from manystack.text import bytes_text, clock_text, count_text, plural, rate_text, share_text, table, time_text
 
 
@@ -120,3 +120,14 @@ def test_tables_align() -> None:
         "a           1",
         "longer  1,000",
     ]
+
+
+def test_lost_events_are_told_beside_lost_packets() -> None:
+    with Engine(network()) as emu:
+        summary = emu.summary()
+    summary.engine["lost_events"] = 2
+    assert own_loss_line(summary) == ("The emulator itself lost 2 events, which came too fast for Python.")
+    summary.own_loss_packets["tap site"] = 1
+    assert own_loss_line(summary) == (
+        "The emulator itself lost 1 packet (tap site 1) and 2 events, which came too fast for Python."
+    )
