@@ -68,6 +68,7 @@ class Shaping(TypedDict, total=False):
     drops_head: bool
     flows: int
     quantum_bytes: int
+    rate_bps: int
     weights: Sequence[int]
     target_ns: int
     interval_ns: int

@@ -20,6 +20,7 @@ from .packet cimport list_release, packet_copy_bytes, packet_new
 from .pipe cimport pipe_find_way, pipe_reverse, pipe_serve_until, pipe_set_timing, pipe_set_up, pipe_shape_as
 from .platform cimport must_resize, store32, store64
 from .queues.discipline cimport discipline_look
+from .shaper cimport shaper_settle
 from .ring cimport ring_open
 from .route cimport route_find, route_lookup, route_remove, route_set
 from .ether cimport interface_send
@@ -77,6 +78,8 @@ cdef struct LateRow:
 cdef inline void do_set_pipe(Worker *worker, void *argument) noexcept nogil:
     cdef Operation *operation = <Operation *>argument
     cdef Pipe *pipe = operation.pipe
+    if pipe.shaper is not NULL:
+        shaper_settle(worker, pipe, worker.instant_ns)
     pipe.loss_threshold = operation.loss_threshold
     pipe.queue_limit_packets = operation.queue_limit_packets
     pipe.queue_limit_bytes = operation.queue_limit_bytes
@@ -194,7 +197,9 @@ cdef inline void do_copy_pipe(Worker *worker, void *argument) noexcept nogil:
     cdef Pipe *pipe = operation.pipe
     cdef uint32_t i = pipe.head
     cdef Packet *packet
-    if pipe.bandwidth_bps:
+    if pipe.shaper is not NULL:
+        shaper_settle(worker, pipe, worker.instant_ns)
+    elif pipe.bandwidth_bps:
         pipe_serve_until(pipe, worker.instant_ns)
     operation.in_flight = 0
     while i != pipe.tail:

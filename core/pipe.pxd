@@ -27,7 +27,7 @@ from .queues.discipline cimport discipline_enqueue
 from .random cimport random_happens
 from .schedule cimport TIMER_SOURCE, count_drop, never, node_wake
 from .segment cimport packet_segment, segment_bytes, wire_segments
-from .shaper cimport shaper_arm, shaper_cut, shaper_new, shaper_send, shaper_serve, shaper_set
+from .shaper cimport shaper_arm, shaper_cut, shaper_new, shaper_send, shaper_serve, shaper_set, shaper_settle
 from .transmitter cimport NANOBITS_IN_BYTE, transmit, transmitter_is_busy, transmitter_round_up
 
 cdef enum:
@@ -385,6 +385,8 @@ cdef inline void pipe_set_up(Worker *worker, Pipe *pipe, bint up, int64_t now_ns
     if pipe.up == up:
         return
     if not up:
+        if pipe.shaper is not NULL:
+            shaper_settle(worker, pipe, now_ns)
         packet = pipe_first(pipe)
         while packet is not NULL:
             pipe.down_drop_packets += wire_segments(packet)

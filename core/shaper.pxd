@@ -27,7 +27,8 @@ from .line cimport pipe_insert
 from .packet cimport packet_release, packet_slice
 from .platform cimport is_unlikely, must_resize, must_zero
 from .queues.discipline cimport (
-    discipline_begin, discipline_dequeue, discipline_end, discipline_enqueue, discipline_set, discipline_stays,
+    discipline_begin, discipline_change, discipline_dequeue, discipline_end, discipline_enqueue, discipline_set,
+    discipline_settle, discipline_stays,
 )
 from .queues.ecn cimport packet_can_be_marked, packet_mark
 from .queues.flow_queue cimport queue_head, queue_pop
@@ -132,6 +133,12 @@ cdef inline void shaper_serve(Worker *worker, Pipe *pipe, int64_t time_ns, bint 
             break
         departure_ns = shaper_transmit(pipe, start_ns, remainder, packet.total_length)
         wire_carry(worker, pipe, packet, start_ns + (remainder != 0), departure_ns)
+
+
+cdef inline void shaper_settle(Worker *worker, Pipe *pipe, int64_t time_ns) noexcept nogil:
+    """Bring the queue to where it is when `time_ns` begins, before somebody looks at it or changes it."""
+    shaper_serve(worker, pipe, time_ns, False)
+    discipline_settle(worker, pipe, time_ns)
 
 
 cdef inline void shaper_arm(Worker *worker, Pipe *pipe) noexcept nogil:
@@ -261,6 +268,7 @@ cdef inline void shaper_queue_anew(Worker *worker, Pipe *pipe, QueueSettings *wa
         packets[i] = shaper_take_oldest(shaper)
     discipline_set(&shaper.queue, wanted)
     discipline_begin(shaper)
+    shaper.ready_ns = shaper.now_ns
     for i in range(count):
         discipline_enqueue(worker, pipe, packets[i], False)
     free(packets)
@@ -270,7 +278,7 @@ cdef inline void shaper_set(Worker *worker, Pipe *pipe, Shaper *wanted) noexcept
     """Take over new settings, with their tables. What waits is queued anew where that moves any of it."""
     cdef Shaper *shaper = pipe.shaper
     if discipline_stays(&shaper.queue, &wanted.queue):
-        discipline_set(&shaper.queue, &wanted.queue)
+        discipline_change(shaper, &wanted.queue)
     else:
         shaper_queue_anew(worker, pipe, &wanted.queue)
     shaper.cell_bytes = wanted.cell_bytes

@@ -97,6 +97,7 @@ cdef enum QueueDiscipline:
     QUEUE_PRIORITY = 9
     QUEUE_FQ_CODEL = 10
     QUEUE_FQ_PIE = 11
+    QUEUE_EACH = 12
 
 # What a flow is told by: the bits of each field that count.
 cdef struct FlowMask:
@@ -116,6 +117,7 @@ cdef struct QueueSettings:
     uint8_t drops_head             # a full queue drops its oldest packet
     uint32_t flows                 # queues that flows are hashed to
     uint32_t quantum_bytes
+    uint64_t rate_bps
     uint32_t weights[8]            # by IP precedence (the class selector of RFC 2474)
     int64_t target_ns
     int64_t interval_ns
@@ -135,7 +137,7 @@ cdef struct QueuedPacket:
     uint32_t next                  # index + 1 of its neighbours in the queue, or of the next free place
     uint32_t previous
 
-# What each discipline that judges packets keeps for a queue: see queues/.
+# What each discipline that judges packets, or paces them, keeps for a queue: see queues/.
 cdef struct RedState:
     uint64_t average               # of the queue, in 1/2^32 bytes
     int64_t since_drop             # packets since the last that was dropped or marked; -1: below the thresholds
@@ -155,10 +157,15 @@ cdef struct PieState:
     int64_t burst_left_ns
     int64_t update_ns              # the next update; 0: nothing has come yet
 
+cdef struct EachState:             # the flow's transmitter
+    int64_t free_ns                # when it is done with what it has
+    uint64_t free_remainder        # in 1/rate_bps ns
+
 cdef union JudgeState:
     RedState red
     CodelState codel
     PieState pie
+    EachState each
 
 # One queue of a discipline, first in, first out.
 cdef struct FlowQueue:
@@ -170,8 +177,8 @@ cdef struct FlowQueue:
     int64_t deficit_bytes
     uint8_t list                   # which list it stands in; 0: none
     uint16_t weight                # drr, wfq, qfq
-    uint32_t heap_place            # wfq: in its heap; qfq: index + 1 of the next in the list of idle ones
-    uint64_t virtual_start         # wfq, qfq: of its first packet
+    uint32_t heap_place            # wfq, each: in its heap; qfq: index + 1 of the next in the list of idle ones
+    uint64_t virtual_start         # wfq, qfq: of its first packet; each: when that has left its flow, in ns
     uint64_t virtual_finish        # wfq
     JudgeState judge
 
@@ -216,7 +223,7 @@ cdef struct FairClock:
     uint64_t now                   # virtual time
     uint64_t weights               # sum over the flows that take part
     uint32_t served_bytes          # that `now` has yet to move on by
-    FlowHeap waiting               # wfq
+    FlowHeap waiting               # wfq, each
     FlowHeap eligible
     QfqGroup *groups               # qfq
     uint32_t sets[QFQ_SETS]        # bits of groups
@@ -235,10 +242,10 @@ cdef struct Shaper:
     uint32_t packets
     uint64_t bytes
     ActiveList active[2]           # queues with packets, where the discipline takes turns
-    int64_t ready_ns               # since when there is something to send
+    int64_t ready_ns               # since when there is something to send; each: or from when on
     int64_t timer_ns               # the outstanding timer; NEVER: none
     int64_t now_ns                 # at which the discipline takes a packet, or gives one
-    FairClock *fair                # wfq and qfq; else NULL
+    FairClock *fair                # wfq, qfq and each; else NULL
     uint64_t random_state          # the discipline's own
     uint64_t flow_seed
     # the transmitter

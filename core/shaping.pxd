@@ -10,7 +10,7 @@ from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from .layout cimport (
-    LOSS_GILBERT_ELLIOTT, LOSS_MARKOV, LOSS_RANDOM, LOSS_TRACE, QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_DRR,
+    LOSS_GILBERT_ELLIOTT, LOSS_MARKOV, LOSS_RANDOM, LOSS_TRACE, QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_DRR, QUEUE_EACH,
     QUEUE_FQ_CODEL, QUEUE_FQ_PIE, QUEUE_PIE, QUEUE_PRIORITY, QUEUE_QFQ, QUEUE_RED, QUEUE_ROUND_ROBIN, QUEUE_WFQ,
     Choice, Distribution, Fates, RateTable, Shaper, Shared,
 )
@@ -25,7 +25,7 @@ cdef inline dict discipline_numbers():
     return {
         "droptail": QUEUE_DROPTAIL, "red": QUEUE_RED, "codel": QUEUE_CODEL, "pie": QUEUE_PIE,
         "fq_codel": QUEUE_FQ_CODEL, "fq_pie": QUEUE_FQ_PIE, "round_robin": QUEUE_ROUND_ROBIN, "drr": QUEUE_DRR,
-        "wfq": QUEUE_WFQ, "qfq": QUEUE_QFQ, "priority": QUEUE_PRIORITY,
+        "wfq": QUEUE_WFQ, "qfq": QUEUE_QFQ, "priority": QUEUE_PRIORITY, "each": QUEUE_EACH,
     }
 
 
@@ -247,6 +247,9 @@ cdef inline object read_queue(Shaper *shaper, dict settings):
         raise ValueError("red: least_bytes must be below most_bytes")
     shaper.queue.probability = probability_threshold("probability", settings.pop("probability", 0.1))
     shaper.queue.average_shift = number(settings, "average_shift", 9, 0, 31)
+    shaper.queue.rate_bps = number(settings, "rate_bps", 0, 0, 10**12)
+    if discipline == "each" and shaper.queue.rate_bps == 0:
+        raise ValueError("each: rate_bps, the bandwidth of each flow, is missing: 1 to 10^12")
     weights = settings.pop("weights", [1] * 8)
     if len(weights) != 8 or min(weights) < 1 or max(weights) > 1000:
         raise ValueError("weights: write eight, each 1 to 1000, one for each IP precedence")

@@ -24,6 +24,7 @@ _QUEUE_SETTINGS = {
     "mark_below": "probability",
     "gentle": "gentle",
     "quantum_bytes": "quantum_bytes",
+    "rate_bps": "rate_bps",
     "flows": "flows",
     "weights": "weights",
 }

@@ -110,11 +110,12 @@ def test_recordings_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_mask_is_told() -> None:
     with_flows = [
-        name for name in KNOWN if name in ("round_robin", "drr", "wfq", "qfq", "fq_codel", "fq_pie")
+        name for name in KNOWN if name in ("round_robin", "drr", "wfq", "qfq", "fq_codel", "fq_pie", "each")
     ]
     for discipline in with_flows:
         settings = told(
             queue={"discipline": discipline, "flows": 8, "mask": {"src_ip": "/24", "proto": "all"}}
+            | ({"rate": "1Mbit/s"} if discipline == "each" else {})
         )
         assert settings["flows"] == 8
         assert settings["mask"] == (bytes(16), bytes(16), 0xFFFFFF00, 0, 0, 0, 0xFF)
@@ -123,7 +124,7 @@ def test_a_mask_is_told() -> None:
 
 @pytest.mark.parametrize("discipline", KNOWN)
 def test_the_engine_takes_every_discipline(discipline: str) -> None:
-    needed = {"min": "5KiB", "max": "50KiB"} if discipline == "red" else {}
+    needed = {"red": {"min": "5KiB", "max": "50KiB"}, "each": {"rate": "1Mbit/s"}}.get(discipline, {})
     traffic = {"rate": "2Mbit/s", "size": "972B", "stop": "1s"}
     queue = {"discipline": discipline, "limit": "20packets", **needed}
     with Engine(network(traffic, bandwidth="1Mbit/s", queue=queue), time="virtual", seed=1) as engine:
@@ -132,6 +133,20 @@ def test_the_engine_takes_every_discipline(discipline: str) -> None:
     assert counters["queue_drop_packets"] + counters["early_drop_packets"] > 0
     # A second of 2 Mbit/s through half of that, but for the rest of the queue.
     assert 100 < counters["delivered_packets"] < 150
+
+
+def test_flows_that_have_a_link_each_change_live() -> None:
+    traffic = {"rate": "8Mbit/s", "size": "972B", "stop": "1s"}
+    queue = {"discipline": "each", "rate": "1Mbit/s"}
+    with Engine(network(traffic, queue=queue), time="virtual", seed=1) as engine:
+        link = engine.link("a.eth0", "b.eth0")
+        engine.run("500ms")
+        link.set(**{"queue.rate": "4Mbit/s"})
+        assert link.parameters[0].queue.rate_bps == 4_000_000
+        engine.run("500ms")
+        counters = engine.summary().links[0].counters
+    # A datagram of 972 bytes is a frame of 1014: 123 a second of 1 Mbit/s, 493 of 4.
+    assert counters["delivered_packets"] in range(300, 312)
 
 
 def test_counters_are_shown_where_something_happened() -> None:

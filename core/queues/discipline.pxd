@@ -1,6 +1,6 @@
 # Which packet comes next: the one place that knows all disciplines. Each is a room beside this one with `…_enqueue` (takes
 # the packet, or drops it or another) and `…_dequeue` (gives the next to be sent, NULL where all is gone, and may drop or
-# mark on the way). `waits` is false for a packet that finds the transmitter idle and nobody before it: it is sent at
+# mark on the way). One that may hold packets back moves the shaper's `ready_ns` to when it gives the next. `waits` is false for a packet that finds the transmitter idle and nobody before it: it is sent at
 # once, so no limit counts. docs/adding-an-impairment.md tells how to add one.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -8,13 +8,14 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
 from ..layout cimport (
-    QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_DRR, QUEUE_FQ_CODEL, QUEUE_FQ_PIE, QUEUE_PIE, QUEUE_PRIORITY, QUEUE_QFQ,
-    QUEUE_RED, QUEUE_ROUND_ROBIN, QUEUE_WFQ, FlowQueue, Packet, Pipe, QueueSettings, Shaper, Worker,
+    QUEUE_CODEL, QUEUE_DROPTAIL, QUEUE_DRR, QUEUE_EACH, QUEUE_FQ_CODEL, QUEUE_FQ_PIE, QUEUE_PIE, QUEUE_PRIORITY,
+    QUEUE_QFQ, QUEUE_RED, QUEUE_ROUND_ROBIN, QUEUE_WFQ, FlowQueue, Packet, Pipe, QueueSettings, Shaper, Worker,
 )
 from ..platform cimport must_zero
 from .codel cimport codel_dequeue, codel_enqueue
 from .droptail cimport droptail_dequeue, droptail_enqueue
 from .drr cimport drr_dequeue, drr_enqueue
+from .each cimport each_begin, each_change_rate, each_dequeue, each_enqueue, each_settle
 from .fair_clock cimport fair_end
 from .fq_codel cimport fq_codel_dequeue, fq_codel_enqueue
 from .fq_pie cimport fq_pie_dequeue, fq_pie_enqueue
@@ -51,6 +52,8 @@ cdef inline void discipline_enqueue(Worker *worker, Pipe *pipe, Packet *packet, 
         fq_codel_enqueue(worker, pipe, packet, waits)
     elif discipline == QUEUE_FQ_PIE:
         fq_pie_enqueue(worker, pipe, packet, waits)
+    elif discipline == QUEUE_EACH:
+        each_enqueue(worker, pipe, packet, waits)
 
 
 cdef inline Packet *discipline_dequeue(Worker *worker, Pipe *pipe, int64_t now_ns) noexcept nogil:
@@ -76,6 +79,8 @@ cdef inline Packet *discipline_dequeue(Worker *worker, Pipe *pipe, int64_t now_n
         return fq_codel_dequeue(worker, pipe, now_ns)
     if discipline == QUEUE_FQ_PIE:
         return fq_pie_dequeue(pipe, now_ns)
+    if discipline == QUEUE_EACH:
+        return each_dequeue(worker, pipe, now_ns)
     return codel_dequeue(worker, pipe, now_ns)
 
 
@@ -86,6 +91,8 @@ cdef inline uint32_t discipline_queues(Shaper *shaper) noexcept nogil:
         discipline == QUEUE_DROPTAIL or discipline == QUEUE_CODEL or discipline == QUEUE_RED or discipline == QUEUE_PIE
     ):
         return 1
+    if discipline == QUEUE_EACH:
+        return shaper.queue.flows + 1
     return PRECEDENCES if discipline == QUEUE_PRIORITY else shaper.queue.flows
 
 
@@ -105,6 +112,8 @@ cdef inline void discipline_begin(Shaper *shaper) noexcept nogil:
         wfq_begin(shaper)
     elif shaper.queue.discipline == QUEUE_QFQ:
         qfq_begin(shaper)
+    elif shaper.queue.discipline == QUEUE_EACH:
+        each_begin(shaper)
 
 
 cdef inline bint discipline_stays(QueueSettings *settings, QueueSettings *wanted) noexcept nogil:
@@ -119,6 +128,19 @@ cdef inline bint discipline_stays(QueueSettings *settings, QueueSettings *wanted
 
 cdef inline void discipline_set(QueueSettings *settings, QueueSettings *wanted) noexcept nogil:
     memcpy(settings, wanted, sizeof(QueueSettings))  # with what lies between the fields: discipline_stays() compares it
+
+
+cdef inline void discipline_change(Shaper *shaper, QueueSettings *wanted) noexcept nogil:
+    """Take over settings under which the discipline stays."""
+    if shaper.queue.discipline == QUEUE_EACH and shaper.queue.rate_bps != wanted.rate_bps:
+        each_change_rate(shaper)
+    discipline_set(&shaper.queue, wanted)
+
+
+cdef inline void discipline_settle(Worker *worker, Pipe *pipe, int64_t now_ns) noexcept nogil:
+    """Do what was to be done by `now_ns` and was put off until somebody looks."""
+    if pipe.shaper.queue.discipline == QUEUE_EACH:
+        each_settle(worker, pipe, now_ns)
 
 
 cdef inline void discipline_look(Shaper *shaper, int64_t now_ns, uint64_t *probability, uint64_t *average_bytes) noexcept nogil:

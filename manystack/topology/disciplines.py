@@ -52,6 +52,7 @@ DISCIPLINES: Final[dict[str, dict[str, Any]]] = {
     "wfq": _DROP | _SHARES | _FLOWS,
     "qfq": _DROP | _SHARES | _FLOWS,
     "priority": _DROP,
+    "each": {"rate_bps": None} | _DROP | _FLOWS,
 }
 """The settings of each discipline, as fields of a `Queue`, with their defaults; None has to be given."""
 
@@ -71,6 +72,7 @@ KEYS: Final = {
     "gentle": "gentle",
     "averaging": "averaging_packets",
     "quantum": "quantum_bytes",
+    "rate": "rate_bps",
     "flows": "flows",
     "weights": "weights",
     "mask": "mask",

@@ -65,6 +65,13 @@ def _bandwidth(value: object) -> int:
     return bandwidth_bps
 
 
+def _rate(value: object) -> int:
+    rate_bps = _bandwidth(value)
+    if rate_bps == 0:
+        raise ValueError(f"{value} is no rate for a flow: allowed are 100bit/s to 1Tbit/s")
+    return rate_bps
+
+
 def parse_delay(value: object) -> int:
     """Return ns, at most 10^15."""
     delay_ns = parse_duration(value)
@@ -329,6 +336,7 @@ class WrittenQueue(Part):
     gentle: bool = False
     averaging: Annotated[int, BeforeValidator(_averaging)] = 1
     quantum: Annotated[int, BeforeValidator(_bytes(1, LARGEST_BYTES))] = 1
+    rate: Annotated[int, BeforeValidator(_rate)] = 1
     flows: Annotated[int, Field(ge=1, le=MOST_FLOWS)] = 1
     weights: Annotated[tuple[int, ...], BeforeValidator(_weights)] = ()
     mask: Annotated[WrittenMask, BeforeValidator(_mask)] = WrittenMask()

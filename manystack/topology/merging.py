@@ -210,7 +210,7 @@ def _resolve(problems: Problems, document: Document, files: Files) -> PipeParame
     if written is None or problems.errors:
         return PipeParameters()
     recorded = _recorded_bandwidth(problems, written.bandwidth, files)
-    is_limited = bool(written.bandwidth.rate or written.bandwidth.trace)
+    is_limited = bool(written.bandwidth.rate or written.bandwidth.trace or written.queue.discipline == "each")
     if written.burst and not written.bandwidth.rate:
         problems.add("burst", "goes with a constant bandwidth: there is none to exceed")
     if written.cell_overhead and not written.cell:
@@ -401,7 +401,8 @@ def _queue(problems: Problems, written: WrittenQueue) -> Queue:
             settings[name] = Mask(**value.model_dump()) if key == "mask" else value
     for key in allowed[2:]:
         if settings[KEYS[key]] is None:
-            problems.add(f"queue.{key}", f"is missing: {discipline} needs a size such as 30KiB")
+            needed = "a bandwidth such as 1Mbit/s" if key == "rate" else "a size such as 30KiB"
+            problems.add(f"queue.{key}", f"is missing: {discipline} needs {needed}")
     least, most = settings.get("min_bytes"), settings.get("max_bytes")
     if least is not None and most is not None and least >= most:
         problems.add("queue.min", f"{least}B is not less than max, {most}B")

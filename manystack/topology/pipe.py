@@ -131,6 +131,7 @@ class Queue(Part):
     gentle: bool | None = None
     averaging_packets: int | None = None
     quantum_bytes: int | None = None
+    rate_bps: int | None = None
     flows: int | None = None
     weights: tuple[int, ...] | None = None
     mask: Mask | None = None
@@ -170,4 +171,6 @@ class PipeParameters(Part):
     @property
     def is_limited(self) -> bool:
         """Whether there is a bandwidth, so that packets may have to wait."""
-        return self.bandwidth_bps > 0 or self.recorded_bandwidth is not None
+        return (
+            self.bandwidth_bps > 0 or self.recorded_bandwidth is not None or self.queue.rate_bps is not None
+        )

@@ -178,6 +178,8 @@ def _setting(field: str, value: Any) -> Any:
         return format_duration(value)
     if field.endswith("_bytes"):
         return format_size(value)
+    if field.endswith("_bps"):
+        return format_bandwidth(value)
     if field.endswith("_packets"):
         return f"{value}packets"
     match field:

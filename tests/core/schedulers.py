@@ -4,7 +4,7 @@ Exact fractions, lists and loops over all flows: slow, and nothing of the engine
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import ceil, floor
 
@@ -346,6 +346,9 @@ class LinkModel:
 
     def change(self, discipline: Discipline) -> None:
         before = self.scheduler
+        if replace(before.discipline, drops_head=discipline.drops_head) == discipline:
+            before.discipline = discipline
+            return
         self.drops += before.drops
         self.scheduler = MODELS[discipline.name](discipline, self.seed, **self.limits)
         for item in before.items():

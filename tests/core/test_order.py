@@ -43,6 +43,7 @@ SHAPINGS: "list[core.Shaping]" = [
     {"discipline": "codel"},
     {"discipline": "drr", "flows": 4, "quantum_bytes": 300},
     {"discipline": "wfq", "flows": 4},
+    {"discipline": "each", "flows": 4, "rate_bps": 8_000_000},
     {"drops_head": True},
     {"jitter": ([0, 1], [-500_000, 500_000]), "jitter_overtakes": True},
     {"jitter": ([0, 1], [0, 300_000])},

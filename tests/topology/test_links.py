@@ -251,6 +251,14 @@ def test_what_a_key_becomes(text: str, parameters: PipeParameters) -> None:
         ("{queue: {ecn: maybe}}", "queue.ecn", "must be true or false"),
         ("{queue: {flows: 0}}", "queue.flows", "at least 1"),
         ("{queue: {quantum: 0B}}", "queue.quantum", "allowed are 1B to"),
+        ("{queue: {discipline: each}}", "queue.rate", "is missing: each needs a bandwidth such as 1Mbit/s"),
+        ("{queue: {discipline: each, rate: 10}}", "queue.rate", "write 10Mbit/s"),
+        ("{queue: {discipline: each, rate: 99bit/s}}", "queue.rate", "too slow"),
+        (
+            "{queue: {discipline: each, rate: unlimited}}",
+            "queue.rate",
+            "no rate for a flow: allowed are 100bit/s to 1Tbit/s",
+        ),
         ("{queue: {averaging: 500packets}}", "queue.averaging", "no power of 2 up to 2^31: write 256packets"),
         ("{queue: {averaging: 512}}", "queue.averaging", "write 512packets"),
         ("{queue: {weights: [1, 2]}}", "queue.weights", "eight whole numbers from 1 to 1000"),
@@ -281,11 +289,12 @@ def test_every_discipline_of_the_engine_can_be_asked_for() -> None:
 
 @pytest.mark.parametrize("discipline", KNOWN)
 def test_a_discipline_has_its_own_settings_only(discipline: str) -> None:
-    needed = {"min": "5KiB", "max": "50KiB"} if discipline == "red" else {}
+    needed = {"red": {"min": "5KiB", "max": "50KiB"}, "each": {"rate": "1Mbit/s"}}.get(discipline, {})
     forward, _ = read({"bandwidth": "1Mbit/s", "queue": {"discipline": discipline, **needed}})
     has = {field for field in Queue.model_fields if getattr(forward.queue, field) is not None}
     assert has == {"discipline", *DISCIPLINES[discipline]}
     foreign = {"drop": "tail", "target": "5ms", "flows": 8, "weights": [1] * 8, "min": "1KiB"}
+    foreign |= {"rate": "1Mbit/s"}
     for key, value in foreign.items():
         if key not in keys_of(discipline):
             found = mistakes({"queue": {"discipline": discipline, **needed, key: value}})
@@ -425,6 +434,9 @@ def test_the_queue_of_a_bandwidth_goes_with_it() -> None:
     limited = changed(PipeParameters(), "bandwidth=1Mbit/s", "queue.discipline=codel")
     assert limited.queue_limit_packets == DEFAULT_QUEUE_PACKETS
     assert changed(limited, "bandwidth=unlimited").queue_limit_packets is None
+    paced = changed(PipeParameters(), "queue.discipline=each", "queue.rate=1Mbit/s")
+    assert paced.queue_limit_packets == DEFAULT_QUEUE_PACKETS
+    assert changed(paced, "queue.discipline=droptail").queue_limit_packets is None
 
 
 def test_changes_as_text() -> None:
@@ -530,6 +542,7 @@ SETTINGS: dict[str, Any] = {
     "mark_below": RATIOS,
     "averaging_packets": st.integers(0, 31).map(lambda shift: 1 << shift),
     "quantum_bytes": st.integers(1, 2**30),
+    "rate_bps": st.integers(100, 10**12),
     "flows": st.integers(1, 65536),
     "weights": st.tuples(*[st.integers(1, 1000)] * 8),
     "mask": st.just(ALL_BITS)
