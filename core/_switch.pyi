@@ -73,6 +73,11 @@ class Shaping(TypedDict, total=False):
     target_ns: int
     interval_ns: int
     burst_ns: int
+    alpha_microhertz: int
+    beta_microhertz: int
+    caps: bool
+    derandomizes: bool
+    turns_off: bool
     least_bytes: int
     most_bytes: int
     probability: float

@@ -115,6 +115,11 @@ cdef struct QueueSettings:
     uint8_t ecn
     uint8_t gentle
     uint8_t drops_head             # a full queue drops its oldest packet
+    uint8_t caps
+    uint8_t derandomizes
+    uint8_t turns_off
+    int64_t alpha_microhertz
+    int64_t beta_microhertz
     uint32_t flows                 # queues that flows are hashed to
     uint32_t quantum_bytes
     uint64_t rate_bps
@@ -155,7 +160,7 @@ cdef struct PieState:
     int64_t delay_ns               # of the packet that left last; 0 once the queue is empty
     int64_t old_delay_ns           # the same at the last update
     int64_t burst_left_ns
-    int64_t update_ns              # the next update; 0: nothing has come yet
+    int64_t update_ns              # the next update; 0: nothing has come yet, or it is turned off
 
 cdef struct EachState:             # the flow's transmitter
     int64_t free_ns                # when it is done with what it has

@@ -241,6 +241,11 @@ cdef inline object read_queue(Shaper *shaper, dict settings):
     shaper.queue.target_ns = number(settings, "target_ns", 15000000 if pie else 5000000, 1, 10**12)
     shaper.queue.interval_ns = number(settings, "interval_ns", 15000000 if pie else 100000000, 1, 10**12)
     shaper.queue.burst_ns = number(settings, "burst_ns", 150000000, 0, 10**12)
+    shaper.queue.alpha_microhertz = number(settings, "alpha_microhertz", 125000, 0, 7000000)
+    shaper.queue.beta_microhertz = number(settings, "beta_microhertz", 1250000, 0, 7000000)
+    shaper.queue.caps = bool(settings.pop("caps", True))
+    shaper.queue.derandomizes = bool(settings.pop("derandomizes", True))
+    shaper.queue.turns_off = bool(settings.pop("turns_off", False))
     shaper.queue.least_bytes = number(settings, "least_bytes", 0, 0, (1 << 31) - 1)
     shaper.queue.most_bytes = number(settings, "most_bytes", 0, 0, (1 << 31) - 1)
     if discipline == "red" and shaper.queue.least_bytes >= shaper.queue.most_bytes:

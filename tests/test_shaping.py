@@ -94,6 +94,13 @@ def test_what_the_engine_is_told(link: dict[str, Any], settings: dict[str, Any])
     assert told(**link) == settings
 
 
+def test_what_pie_can_do_is_told() -> None:
+    queue = {"discipline": "pie", "alpha": "0.25Hz", "beta": "2500mHz", "capdrop": False}
+    settings = told(bandwidth="1Mbit/s", queue=queue | {"derandomize": False, "onoff": True})
+    assert (settings["alpha_microhertz"], settings["beta_microhertz"]) == (250_000, 2_500_000)
+    assert (settings["caps"], settings["derandomizes"], settings["turns_off"]) == (False, False, True)
+
+
 def test_recordings_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("steps").write_text("0s,1Mbit/s\n1s,0\n")

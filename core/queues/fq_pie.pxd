@@ -2,8 +2,9 @@
 # "FQ-PIE queue discipline in the Linux kernel: design, implementation and challenges", IEEE LCN 2019): the scheduler of RFC 8290,
 # and RFC 8033 with a probability, a burst allowance and time stamps of its own for each flow. So also dummynet's FQ-PIE.
 # Reads: flows (1,024), quantum_bytes (1,514), mask; target_ns (15 ms), interval_ns (15 ms), burst_ns (150 ms), ecn,
-# probability (10 %), as pie does; the pipe's limits, at which the flow with the most bytes loses its oldest packets (Linux
-# drops what comes).
+# probability (10 %), alpha_microhertz, beta_microhertz, caps, derandomizes, as pie does; turns_off, where the limit that is to be
+# filled is a flow's even share; the pipe's limits, at which the flow with the most bytes loses its oldest packets (Linux drops
+# what comes).
 #
 # Limits and cousins: as fq_codel; pie without flows.
 

@@ -30,6 +30,11 @@ _PIE: Final = {
     "interval_ns": 15 * 10**6,
     "burst_ns": 150 * 10**6,
     "mark_below": 0.1,
+    "alpha_microhertz": 125_000,
+    "beta_microhertz": 1_250_000,
+    "capdrop": True,
+    "derandomize": True,
+    "onoff": False,
 }
 _RED: Final = {
     "ecn": False,
@@ -69,6 +74,11 @@ KEYS: Final = {
     "max": "max_bytes",
     "probability": "probability",
     "mark_below": "mark_below",
+    "alpha": "alpha_microhertz",
+    "beta": "beta_microhertz",
+    "capdrop": "capdrop",
+    "derandomize": "derandomize",
+    "onoff": "onoff",
     "gentle": "gentle",
     "averaging": "averaging_packets",
     "quantum": "quantum_bytes",

@@ -18,6 +18,7 @@ from manystack.topology.pipe import Mask
 from manystack.topology.quantity import (
     parse_bandwidth,
     parse_duration,
+    parse_frequency,
     parse_overhead,
     parse_packets,
     parse_queue,
@@ -206,6 +207,7 @@ def _main(model: type[Part], key: str, parse: Callable[[object], object]) -> Cal
 Delay = Annotated[int, BeforeValidator(parse_delay)]
 Spread = Annotated[int, BeforeValidator(_spread)]
 Wait = Annotated[int, BeforeValidator(_wait)]
+Frequency = Annotated[int, BeforeValidator(parse_frequency)]
 Ratio = Annotated[float, BeforeValidator(parse_ratio)]
 File = Annotated[str, BeforeValidator(_file)]
 Cdf = Annotated[Any, BeforeValidator(_cdf)]
@@ -333,6 +335,11 @@ class WrittenQueue(Part):
     max: Bytes = 0
     probability: Ratio = 0.0
     mark_below: Ratio = 0.0
+    alpha: Frequency = 0
+    beta: Frequency = 0
+    capdrop: bool = True
+    derandomize: bool = True
+    onoff: bool = False
     gentle: bool = False
     averaging: Annotated[int, BeforeValidator(_averaging)] = 1
     quantum: Annotated[int, BeforeValidator(_bytes(1, LARGEST_BYTES))] = 1

@@ -241,7 +241,7 @@ def _resolve(problems: Problems, document: Document, files: Files) -> PipeParame
         reorder=reorder,
         queue_limit_packets=limit_packets,
         queue_limit_bytes=limit_bytes,
-        queue=_queue(problems, written.queue),
+        queue=_queue(problems, written.queue, limit_packets is not None or limit_bytes is not None),
     )
 
 
@@ -388,7 +388,7 @@ def _chance(problems: Problems, place: str, written: WrittenChance) -> dict[str,
     return {"rate": written.rate, "correlation": written.correlation}
 
 
-def _queue(problems: Problems, written: WrittenQueue) -> Queue:
+def _queue(problems: Problems, written: WrittenQueue, is_limited: bool) -> Queue:
     discipline = written.discipline
     given = written.model_fields_set - {"limit", "discipline"}
     allowed = keys_of(discipline)
@@ -403,6 +403,10 @@ def _queue(problems: Problems, written: WrittenQueue) -> Queue:
         if settings[KEYS[key]] is None:
             needed = "a bandwidth such as 1Mbit/s" if key == "rate" else "a size such as 30KiB"
             problems.add(f"queue.{key}", f"is missing: {discipline} needs {needed}")
+    if settings.get("onoff") and not is_limited:
+        problems.add(
+            "queue.onoff", "there is no limit to be filled to a third: write one, such as 100packets"
+        )
     least, most = settings.get("min_bytes"), settings.get("max_bytes")
     if least is not None and most is not None and least >= most:
         problems.add("queue.min", f"{least}B is not less than max, {most}B")

@@ -128,6 +128,11 @@ class Queue(Part):
     max_bytes: int | None = None
     probability: Probability | None = None
     mark_below: Probability | None = None
+    alpha_microhertz: int | None = None
+    beta_microhertz: int | None = None
+    capdrop: bool | None = None
+    derandomize: bool | None = None
+    onoff: bool | None = None
     gentle: bool | None = None
     averaging_packets: int | None = None
     quantum_bytes: int | None = None

@@ -19,6 +19,7 @@ from manystack.topology.pipe import (
 from manystack.topology.quantity import (
     format_bandwidth,
     format_duration,
+    format_frequency,
     format_queue,
     format_ratio,
     format_size,
@@ -178,6 +179,8 @@ def _setting(field: str, value: Any) -> Any:
         return format_duration(value)
     if field.endswith("_bytes"):
         return format_size(value)
+    if field.endswith("_microhertz"):
+        return format_frequency(value)
     if field.endswith("_bps"):
         return format_bandwidth(value)
     if field.endswith("_packets"):

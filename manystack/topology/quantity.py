@@ -2,6 +2,7 @@
 
     parse_duration("1.5ms") == 1_500_000        nanoseconds
     parse_bandwidth("100Mbit/s") == 100_000_000 bits a second, SI prefixes; "unlimited" is 0
+    parse_frequency("0.125Hz") == 125_000       millionths of a Hertz
     parse_size("64KiB") == 65536                bytes, binary prefixes
     parse_ratio("0.1%") == 0.001                a number does as well
     parse_queue("100packets") == (100, None)    a limit in packets, or in bytes; "unlimited" is neither
@@ -93,6 +94,7 @@ _BANDWIDTH = _Quantity(
     "Mbit/s",
     10**12,
 )
+_FREQUENCY = _Quantity("a frequency", {"µHz": 1, "uHz": 1, "mHz": 10**3, "Hz": 10**6}, "Hz", 7 * 10**6)
 _SIZE = _Quantity("a size", {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}, "B", 2**50)
 _OVERHEAD = _Quantity("a size", _SIZE.units, "B", 65535, -65535)
 
@@ -110,6 +112,11 @@ def parse_bandwidth(value: object) -> int:
     if bandwidth_bps == 0:
         raise ValueError("a bandwidth is at least 1bit/s; for no limit leave it out or write unlimited")
     return bandwidth_bps
+
+
+def parse_frequency(value: object) -> int:
+    """Return millionths of a Hertz, 0 to 7 000 000, for a text such as "0.125Hz"."""
+    return _FREQUENCY.parse(value)
 
 
 def parse_size(value: object) -> int:
@@ -178,6 +185,11 @@ def format_duration(duration_ns: int) -> str:
 def format_bandwidth(bandwidth_bps: int) -> str:
     """Write bits a second with the largest prefix that fits, exactly: "1.5Mbit/s"; 0 is "unlimited"."""
     return _format_decimal(bandwidth_bps, _BANDWIDTH.units) if bandwidth_bps else UNLIMITED
+
+
+def format_frequency(frequency_microhertz: int) -> str:
+    """Return millionths of a Hertz as a text that parse_frequency reads."""
+    return _format_decimal(frequency_microhertz, _FREQUENCY.units)
 
 
 def format_size(size_bytes: int) -> str:

@@ -228,6 +228,12 @@ class Pie(Fifo):
     interval_ns: int = 15 * MILLISECOND
     burst_ns: int = 150 * MILLISECOND
     mark_below: float = 0.1
+    alpha_microhertz: int = 125_000
+    beta_microhertz: int = 1_250_000
+    caps: bool = True
+    derandomizes: bool = True
+    turns_off: bool = False
+    share: Fraction = Fraction(WORST)
     drop_prob: float = 0.0
     accu_prob: float = 0.0
     qdelay_ns: int = 0
@@ -238,10 +244,10 @@ class Pie(Fifo):
 
     def update(self) -> None:
         calm = self.qdelay_ns < self.target_ns // 2 and self.qdelay_old_ns < self.target_ns // 2
-        p = 0.125 * (self.qdelay_ns - self.target_ns) / 1e9
-        p += 1.25 * (self.qdelay_ns - self.qdelay_old_ns) / 1e9
+        p = self.alpha_microhertz * (self.qdelay_ns - self.target_ns) / 1e15
+        p += self.beta_microhertz * (self.qdelay_ns - self.qdelay_old_ns) / 1e15
         p /= next((divisor for bound, divisor in TUNINGS if self.drop_prob < bound), 1)
-        if self.drop_prob >= 0.1:
+        if self.caps and self.drop_prob >= 0.1:
             p = min(p, 0.02)
         self.drop_prob += p
         if calm:
@@ -251,10 +257,7 @@ class Pie(Fifo):
         self.allowance_ns = max(0, self.allowance_ns - self.interval_ns)
 
     def catch_up(self, now_ns: int) -> None:
-        if self.update_ns is None:
-            self.update_ns = now_ns + self.interval_ns
-            self.allowance_ns = self.burst_ns
-        while self.update_ns <= now_ns:
+        while self.update_ns is not None and self.update_ns <= now_ns:
             self.update()
             self.update_ns += self.interval_ns
 
@@ -263,9 +266,10 @@ class Pie(Fifo):
             return False
         if self.drop_prob == 0:
             self.accu_prob = 0.0
-        self.accu_prob += self.drop_prob
-        if self.accu_prob < 0.85:
-            return False
+        if self.derandomizes:
+            self.accu_prob += self.drop_prob
+            if self.accu_prob < 0.85:
+                return False
         if self.accu_prob < 8.5 and self.draws.next() >= self.drop_prob * 2.0**64:
             return False
         self.certain += self.accu_prob >= 8.5
@@ -273,12 +277,22 @@ class Pie(Fifo):
         return True
 
     def admit(self, now_ns: int, packet: Sent) -> Sent | None:
+        if self.update_ns is None:
+            if self.turns_off and 3 * self.packets < self.share:
+                return packet
+            self.drop_prob = self.accu_prob = 0.0
+            self.qdelay_old_ns, self.allowance_ns = 0, self.burst_ns
+            self.update_ns = now_ns + self.interval_ns
+            if self.turns_off:
+                return packet
         self.catch_up(now_ns)
         admitted: Sent | None = packet
         if self.allowance_ns == 0 and self.drop_early():
             admitted = self.punish(now_ns, packet, self.ecn and self.drop_prob < self.mark_below)
         if self.drop_prob == 0 and max(self.qdelay_ns, self.qdelay_old_ns) < self.target_ns // 2:
             self.allowance_ns = self.burst_ns
+            if self.turns_off and not self.packets:
+                self.update_ns = None
         return admitted
 
     def enqueue(self, now_ns: int, packet: Sent, waits: bool) -> None:

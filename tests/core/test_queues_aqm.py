@@ -1,6 +1,7 @@
 """Disciplines that judge packets, against models by their papers and RFCs: each departure, drop and mark."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 from random import Random
 
@@ -64,7 +65,7 @@ class Case:
         judges = [
             Codel(WORST if flows > 1 else limit, ecn, **given)
             if "codel" in name
-            else Pie(WORST if flows > 1 else limit, ecn, draws=draws, **given)
+            else Pie(WORST if flows > 1 else limit, ecn, draws=draws, share=Fraction(limit, flows), **given)
             for _ in range(flows)
         ]
         return Fair(judges, SEED, quantum, limit) if name.startswith("fq_") else judges[0]
@@ -85,6 +86,11 @@ PIES = st.fixed_dictionaries(
         "target_ns": st.sampled_from([2, 300_000, 15 * MILLISECOND, 100 * MILLISECOND]),
         "interval_ns": st.sampled_from([999_983, 15 * MILLISECOND, 40 * MILLISECOND]),
         "burst_ns": st.sampled_from([0, 0, 30 * MILLISECOND, 150 * MILLISECOND]),
+        "alpha_microhertz": st.sampled_from([125_000, 125_000, 0, 1, 250_000, 7_000_000]),
+        "beta_microhertz": st.sampled_from([1_250_000, 1_250_000, 0, 2_500_000, 7_000_000]),
+        "caps": st.booleans(),
+        "derandomizes": st.booleans(),
+        "turns_off": st.booleans(),
     }
 )
 FLOWS = st.fixed_dictionaries(
@@ -284,6 +290,34 @@ def test_pie_drops_for_sure_what_chance_has_spared_too_long() -> None:
     assert model.certain == 1
     assert bench.counted("early_drop_packets") == len(model.punished)
     bench.close()
+
+
+@pytest.mark.parametrize("frequency", ["alpha_microhertz", "beta_microhertz"])
+def test_pie_has_frequencies_in_a_range(frequency: str) -> None:
+    bench = Bench()
+    for value in (-1, 7_000_001):
+        with pytest.raises(ValueError, match=f"{frequency} {value}: allowed are 0 to 7000000"):
+            bench.shape(RATE, discipline="pie", **{frequency: value})
+    bench.close()
+
+
+def test_pie_that_turns_off_judges_nothing_before_a_third_is_filled() -> None:
+    """Thirty frames wait for seconds, of ninety-three; one more, and it begins, by its rules."""
+    dropped = []
+    for waiting in (30, 31, 32):
+        bench = Bench(SEED)
+        bench.shape(1_000_000, 93, discipline="pie", burst_ns=0, turns_off=True)
+        bench.send(0, [Sent(number, 1514) for number in range(waiting + 1)])
+        now_ns = number = 0
+        while number < 1000:
+            number += 1
+            now_ns += 1514 * 8000
+            bench.send(now_ns, [Sent(number, 1514)])
+        dropped.append(bench.counted("early_drop_packets"))
+        bench.take(now_ns + 10 * SECOND)
+        bench.close()
+    assert dropped[0] == 0
+    assert dropped[2] > 10
 
 
 @pytest.mark.parametrize("target_ns", [2, 15 * MILLISECOND, 121 * SECOND, 300 * SECOND, 10**12])

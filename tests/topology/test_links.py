@@ -247,6 +247,14 @@ def test_what_a_key_becomes(text: str, parameters: PipeParameters) -> None:
         ),
         ("{queue: {discipline: codel, target: 5}}", "queue.target", "write 5ms"),
         ("{queue: {discipline: codel, target: 0ms}}", "queue.target", "too short"),
+        ("{queue: {discipline: pie, alpha: 0.125}}", "queue.alpha", "write 0.125Hz"),
+        ("{queue: {discipline: pie, beta: 8Hz}}", "queue.beta", "too large: at most 7Hz"),
+        (
+            "{queue: {discipline: pie, onoff: true}}",
+            "queue.onoff",
+            "there is no limit to be filled to a third",
+        ),
+        ("{queue: {discipline: fq_pie, capdrop: 2%}}", "queue.capdrop", "must be true or false"),
         ("{queue: {drop: middle}}", "queue.drop", "allowed: 'tail' or 'head'"),
         ("{queue: {ecn: maybe}}", "queue.ecn", "must be true or false"),
         ("{queue: {flows: 0}}", "queue.flows", "at least 1"),
@@ -540,6 +548,11 @@ SETTINGS: dict[str, Any] = {
     "max_bytes": st.integers(1001, 2**30),
     "probability": RATIOS,
     "mark_below": RATIOS,
+    "alpha_microhertz": st.integers(0, 7 * 10**6),
+    "beta_microhertz": st.integers(0, 7 * 10**6),
+    "capdrop": st.booleans(),
+    "derandomize": st.booleans(),
+    "onoff": st.booleans(),
     "averaging_packets": st.integers(0, 31).map(lambda shift: 1 << shift),
     "quantum_bytes": st.integers(1, 2**30),
     "rate_bps": st.integers(100, 10**12),
@@ -559,8 +572,11 @@ QUEUES = st.sampled_from(KNOWN).flatmap(
         Queue, discipline=st.just(discipline), **{field: SETTINGS[field] for field in DISCIPLINES[discipline]}
     )
 )
+# A third of no limit is never filled.
 PIPES = st.builds(
-    lambda losses, fields: PipeParameters(**fields, **losses),
+    lambda losses, fields: PipeParameters(
+        **fields | ({"queue_limit_packets": 50} if fields["queue"].onoff else {}), **losses
+    ),
     LOSSES,
     st.fixed_dictionaries(
         {
