@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 SETUP := $(BIN)/python setup.py --quiet
 
-ENGINE_SOURCES := $(wildcard core/*.pyx core/*.pxd core/*/*.pxd)
+ENGINE_SOURCES := $(wildcard core/*.pyx core/*.pxi core/*.pxd core/*/*.pxd)
 PYTHON_SOURCES := $(wildcard core/*.py core/*/*.py) $(shell find manystack -name '*.py')
 
 # The sanitizers' run-time libraries must be in the process before Python, which was built without them. Leaks are
