@@ -216,6 +216,7 @@ class Switch:
         queue_limit_bytes: int | None = None,
         shaping: Shaping | None = None,
     ) -> None: ...
+    def is_device_gone(self, node: int) -> bool: ...
     def set_link_up(self, pipe: int, up: bool) -> None: ...
     def add_route(self, node: int, prefix: int, prefix_length: int, gateway: int | None) -> None: ...
     def delete_route(self, node: int, prefix: int, prefix_length: int) -> bool: ...
@@ -283,8 +284,12 @@ class Switch:
     def take_events(self) -> list[tuple[int, int, int]]:
         """Return (time, kind, index) of what was posted since the last call, in the order in which it was.
 
-        Where nodes have run ahead of each other, that need not be the order of time. At most 8,192 wait.
+        Where nodes have run ahead of each other, that need not be the order of time. In real time so many
+        wait as there is room for, at least 8,192; what is beyond is lost.
         """
+    @property
+    def lost_events(self) -> int:
+        """How many events were lost. event_fd tells of that too: what they would have said has to be looked up."""
 
     # Records: what the data path tells in full, by a ring of bytes for each kind of reader.
     def take_records(self, ring: int) -> bytes:

@@ -223,6 +223,9 @@ cdef class Switch(SwitchFlows):
         )
         self._change(do_set_pipe, &operation)
 
+    def is_device_gone(self, node):
+        return bool(self._node(node).device_gone)
+
     def set_link_up(self, pipe, bint up):
         cdef Operation operation
         operation.pipe = self._pipe(pipe)
@@ -387,3 +390,7 @@ cdef class Switch(SwitchFlows):
             events.append((posted.time_ns, posted.kind, posted.index))
             atomic_store32(&worker.posted_head, worker.posted_head + 1)
         return events
+
+    @property
+    def lost_events(self):
+        return atomic_load64(&self._open().posted_lost)

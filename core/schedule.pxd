@@ -12,7 +12,7 @@ from .capture cimport capture_drop
 from .heap cimport heap_push
 from .layout cimport DROP_POOL_EMPTY, DROP_REASON_COUNT, Event, Heap, Interface, Node, Packet, Pipe, Posted, Worker
 from .packet cimport packet_contiguous, packet_own_header, packet_release
-from .platform cimport atomic_load32, atomic_store32, is_unlikely, must_resize, must_zero
+from .platform cimport atomic_load32, atomic_store32, atomic_store64, is_unlikely, must_resize, must_zero
 from .segment cimport wire_segments
 
 cdef enum:
@@ -115,7 +115,7 @@ cdef inline void post(Worker *worker, int64_t time_ns, uint32_t kind, uint32_t i
     cdef Posted *posted
     if is_unlikely(worker.posted_tail - atomic_load32(&worker.posted_head) == worker.posted_capacity):
         if worker.clock.epoch_ns >= 0:
-            worker.posted_lost += 1
+            atomic_store64(&worker.posted_lost, worker.posted_lost + 1)
             return
         posted_grow(worker)
     posted = &worker.posted[worker.posted_tail & (worker.posted_capacity - 1)]

@@ -518,7 +518,7 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
     cdef int64_t now_ns, next_ns
     cdef int64_t armed_ns = -1
     cdef int64_t wake_host_ns, looking_host_ns
-    cdef uint32_t posted = atomic_load32(&worker.posted_head)
+    cdef uint64_t posted = atomic_load32(&worker.posted_head) + worker.posted_lost
     cdef bint wait, slept, behind
     cdef int ready, i
     cdef Priority priority
@@ -537,8 +537,8 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
         if is_unlikely(worker.failed_device is not NULL):
             device_lost(worker, worker.failed_device, worker.instant_ns)
             worker.failed_device = NULL
-        if worker.posted_tail != posted:
-            posted = worker.posted_tail
+        if worker.posted_tail + worker.posted_lost != posted:  # who has just read all is to learn what was lost, too
+            posted = worker.posted_tail + worker.posted_lost
             signal_fd(worker.event_fd)
         if is_unlikely(worker.event_ring.capacity and ring_wakes(&worker.event_ring)):
             signal_fd(worker.event_ring.event_fd)

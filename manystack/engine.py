@@ -123,6 +123,7 @@ class Engine:
         self._began_wall_ns = self._ended_wall_ns = 0
         self._subscribers: list[Callable[[Event], None]] = []
         self._waiters: dict[int, asyncio.Future[None]] = {}
+        self._lost_events = 0
         self._runs: dict[asyncio.Future[str], bool] = {}
         self._stop_reason: str | None = None
         self._server: ControlServer | None = None
@@ -474,13 +475,21 @@ class Engine:
 
     def _dispatch(self) -> bool:
         events = self.switch.take_events()
+        lost_events = self.switch.lost_events
+        if lost_events != self._lost_events:
+            self._lost_events = lost_events
+            events += self._looked_up()
         for time_ns, kind, index in events:
             if kind == core.FLOW_DONE:
-                self._running.discard(index)
+                if index not in self._running or not self._is_done(index):
+                    continue
+                self._running.remove(index)
                 waiter = self._waiters.get(index)
-                if waiter is not None and not waiter.done() and self._is_done(index):
+                if waiter is not None and not waiter.done():
                     waiter.set_result(None)
             elif kind == core.DEVICE_GONE:
+                if self._index_names[index] in self.lost_devices:
+                    continue
                 self._device_is_gone(self._index_names[index])
             event = self._named(time_ns, kind, index)
             if event is not None:
@@ -488,6 +497,17 @@ class Engine:
         if events:
             self._check_traffic_done()
         return bool(events)
+
+    def _looked_up(self) -> list[tuple[int, int, int]]:
+        """Return events for what cannot be left untold, because somebody waits for it or it lasts.
+
+        Some of it may have been told, or be about to be.
+        """
+        switch, now_ns = self.switch, self.now_ns
+        done = [(now_ns, core.FLOW_DONE, flow) for flow in sorted(self._running) if self._is_done(flow)]
+        devices = (self.wiring.nodes[name] for name in self._device_nodes)
+        gone = [(now_ns, core.DEVICE_GONE, node) for node in devices if switch.is_device_gone(node)]
+        return done + gone
 
     def _is_done(self, flow: int) -> bool:
         # The event may be about an earlier flow of the same number, which was removed before it was read.

@@ -290,6 +290,22 @@ def test_real_traffic_without_a_tap_ends_by_itself() -> None:
         assert emu.summary().traffic[0].received_packets == 5
 
 
+def test_whoever_waits_for_a_flow_is_woken_when_the_event_was_lost() -> None:
+    traffic = [{"kind": "ping", "from": "h1", "to": "h2", "interval": "5ms"}]
+    told: list[str] = []
+    with Engine(network(traffic=traffic), time="real") as emu:
+        emu.subscribe(lambda event: told.append(str(event)))
+        while not emu.switch.lost_events:
+            emu.switch.set_pipe(emu.wiring.links[0].pipes[0], delay_ns=MS)
+        emu.switch.stop_flow(emu.wiring.flows[0].flow)
+        with emu.node("h1").start_ping("h2", count=1) as probe:
+            while not probe.statistics()["done"]:
+                pass  # the loop, which would read events, does not run
+            emu.run_until_complete(asyncio.wait_for(probe.finish(), 20))
+        assert emu.run_until_complete(asyncio.wait_for(emu.async_run(), 20)) == "traffic done"
+    assert told == [f"traffic-done traffic[0] {emu.wiring.flows[0].label}"]
+
+
 def test_real_pings_take_at_least_their_delay() -> None:
     with Engine(network(), time="real") as emu:
         emu.node("h1").ping("h2")

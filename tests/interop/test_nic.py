@@ -508,6 +508,21 @@ def test_a_device_that_goes_is_reported_and_the_rest_goes_on(hosts: None, comman
         assert own_losses(emu) == {}
 
 
+def test_a_device_that_goes_is_reported_when_the_event_was_lost(hosts: None) -> None:
+    host = {"kind": "host", "interfaces": {"eth0": {"addresses": ["10.1.0.5/24"]}}}
+    with Engine(network({"left": nic_node("left"), "h": host}, {"ends": ["left", "h.eth0"]})) as emu:
+        while not emu.switch.lost_events:
+            emu.switch.set_pipe(0)
+        ip(MIDDLE, "link delete left")
+        while not emu.switch.is_device_gone(emu.wiring.nodes["left"]):
+            pass  # the loop, which would read events, does not run
+        events: list[str] = []
+        emu.subscribe(lambda event: events.append(str(event)))
+        emu.run("1ms")
+        assert events == ["device-gone left left"]
+        assert not emu.link("left", "h").is_up
+
+
 def test_a_device_that_cannot_be_written_to_is_gone() -> None:
     switch = core.Switch(real_time=True)
     nodes = [switch.add_node(core.NIC), switch.add_node(core.PORT)]
