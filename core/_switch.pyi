@@ -289,7 +289,7 @@ class Switch:
         """
     @property
     def lost_events(self) -> int:
-        """How many events were lost. event_fd tells of that too: what they would have said has to be looked up."""
+        """How many events were lost. event_fd tells of that too: then look up what they are about."""
 
     # Records: what the data path tells in full, by a ring of bytes for each kind of reader.
     def take_records(self, ring: int) -> bytes:
