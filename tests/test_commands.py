@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from manystack.commands.emu import main as emu_command
 from manystack.commands.probe import hop_line
 from manystack.commands.run import main as run_command
+from manystack.runtime import running
 
 NAME = f"commands-{os.getpid()}"
 RUN = [sys.executable, "-c", "from manystack.commands.run import main; main()"]
@@ -145,6 +146,43 @@ def test_a_signal_ends_a_run_with_its_summary(tmp_path: Path, number: signal.Sig
     assert f"ended: {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'}" in output
     assert "ping h1 → h2" in output
     assert NAME not in emu("ps")
+
+
+IMPORTING = """
+import signal, sys
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "manystack.engine":
+            signal.raise_signal(signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a script
+sys.meta_path.insert(0, Interrupting())
+from manystack.commands.entry import emu_run
+emu_run()
+"""
+
+
+def test_ctrl_c_during_imports_is_quiet(topology: Path) -> None:
+    command = [sys.executable, "-c", IMPORTING, str(topology), "--duration", "1ms"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (130, "")
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["manystack.topology.Topology.load", "manystack.engine.wire", "manystack.engine.Engine._open_captures"],
+)
+def test_ctrl_c_before_a_run_has_begun_is_quiet_and_leaves_nothing(
+    topology: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    monkeypatch.setattr(where, interrupted)
+    result = emu_run(topology, "--name", NAME, exit_code=130)
+    assert result.output == ""
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    assert NAME not in [network.name for network in running()]
 
 
 def test_the_verbs_on_a_running_network(topology: Path) -> None:

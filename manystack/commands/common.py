@@ -2,12 +2,14 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn, TypeVar
 
 import click
 
+from manystack.commands.entry import INTERRUPTED
 from manystack.errors import ManystackError, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,15 +28,24 @@ class Failure(click.ClickException):
             click.echo(f"error: {line}", file=file, err=True)
 
 
+@contextmanager
+def ended_by_exit_codes() -> Iterator[None]:
+    """Make a sentence and an exit code of a ManystackError, and an exit code alone of Ctrl-C."""
+    try:
+        yield
+    except ManystackError as error:
+        raise Failure(error) from error
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(INTERRUPTED) from None
+
+
 class Command(click.Command):
     """A command whose ManystackErrors are sentences and exit codes."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
-        try:
+        with ended_by_exit_codes():
             return super().invoke(ctx)
-        except ManystackError as error:
-            raise Failure(error) from error
 
 
 class Group(click.Group):
@@ -61,10 +72,8 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb; its ManystackErrors are sentences and exit codes."""
-        try:
+        with ended_by_exit_codes():
             return super().invoke(ctx)
-        except ManystackError as error:
-            raise Failure(error) from error
 
 
 def network_options(function: F) -> F:
