@@ -8,17 +8,20 @@ nothing comes any more. The last record is a msgpack map that says how many were
 cut off.
 """
 
+import errno
 import json
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
 
 from manystack.core import _switch as core
 from manystack.errors import ManystackError, UsageError
+from manystack.sinks import open_sink
 from manystack.topology import Topology
 from manystack.wiring import Wiring, direction_name
 
@@ -45,7 +48,7 @@ class UnreadableError(UsageError):
 
 
 class EventFile:
-    """Writes what arrives in one engine; gives up, and says so once, when the file cannot be written to.
+    """Writes what arrives in one engine; gives up, and says so once, when it cannot be written any more.
 
     Raises UsageError when it cannot be made.
     """
@@ -56,10 +59,13 @@ class EventFile:
         self.path = path
         self.error: str | None = None
         """Why it could not be written to the end."""
+        self.is_cut_off = False
+        """Whether that was a failure, and not a reader that has left."""
+        self._left_out = 0
         self.lost_records = 0
-        """Arrivals that came too fast to be told, which happens in real time only."""
+        """Arrivals that came too fast to be told: 0 in virtual time, unless a pipe's reader does not read."""
         try:
-            self._file: BinaryIO | None = path.open("wb")
+            self._sink = open_sink(path, is_virtual=engine.is_virtual)
         except OSError as error:
             raise UsageError(f"events cannot be written to {path}: {error.strerror}") from None
         self._write(SIGNATURE + _record(HEADER, msgpack.packb(header(engine))))
@@ -75,39 +81,36 @@ class EventFile:
         # What comes later is no earlier: the mark is taken before what it stands behind.
         mark = _record(MARK, TIME.pack(self._switch.now_ns)) if self._engine.is_virtual else b""
         records = self._switch.take_records(core.EVENT_RING)
-        self.lost_records = self._switch.lost_records(core.EVENT_RING)
-        if records:
-            self._write(records, mark)
+        if records and self._sink.is_full:
+            self._left_out += _count(records)
+        elif records:
+            self._write(records + mark)
+        self.lost_records = self._switch.lost_records(core.EVENT_RING) + self._left_out
         return bool(records)
 
     def close(self) -> None:
         """Write the rest, and that it is all."""
         self.drain()
         self._write(_record(END, msgpack.packb({"ended_ns": self._switch.now_ns, "lost": self.lost_records})))
-        if self._file is not None:
+        if self.error is None:
             try:
-                self._file.close()
+                self._sink.close()
             except OSError as error:
                 self._give_up(error)
 
-    def _write(self, *parts: bytes) -> None:
-        if self._file is None:
+    def _write(self, data: bytes) -> None:
+        if self.error is not None:
             return
         try:
-            for part in parts:
-                self._file.write(part)
-            self._file.flush()
+            self._sink.write(data)
         except OSError as error:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        file, self._file = self._file, None
         self.error = f"{self.path}: {error.strerror}"
-        try:
-            if file is not None:
-                file.close()
-        except OSError:
-            pass  # that it cannot be written to is known
+        self.is_cut_off = error.errno != errno.EPIPE
+        with suppress(OSError):  # that it cannot be written to is known
+            self._sink.close()
         self._engine.publish("events-lost", str(self.path), f"{error.strerror}; the network goes on")
 
 
@@ -147,6 +150,15 @@ def pipe_names(wiring: Wiring) -> list[str]:
         for pipe, ends in zip(link.pipes, (link.ends, reversed(link.ends)), strict=True):
             names[pipe] = direction_name(*ends)
     return names
+
+
+def _count(records: bytes) -> int:
+    count = place = 0
+    while place < len(records):
+        length, _ = RECORD.unpack_from(records, place)
+        place += RECORD.size + (length + 7 & ~7)
+        count += 1
+    return count
 
 
 def _record(kind: int, payload: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Where the bytes of a capture go on this machine: to a file, or to whoever reads a named pipe."""
+"""Where captures and events go on this machine: to a file, or to whoever reads a named pipe."""
 
 import errno
 import os
@@ -19,11 +19,11 @@ PATIENCE_S = 5.0
 
 
 class Sink(Protocol):
-    """Where the bytes of a capture go."""
+    """Where the bytes of a capture or of events go."""
 
     @property
     def is_full(self) -> bool:
-        """Whether packets are to be lost until there is room again."""
+        """Whether what comes is to be lost until there is room again."""
 
     def write(self, data: bytes) -> None:
         """Take some bytes. Raises OSError when it is over."""
@@ -33,7 +33,7 @@ class Sink(Protocol):
 
 
 def open_sink(path: Path, *, is_virtual: bool) -> Sink:
-    """Open a file or a named pipe to write a capture to. Raises OSError if that is not allowed."""
+    """Open a file or a named pipe to write to. Raises OSError if that is not allowed."""
     try:
         is_pipe = stat.S_ISFIFO(path.stat().st_mode)
     except FileNotFoundError:
@@ -91,7 +91,7 @@ class PipeSink:
 
     @property
     def is_full(self) -> bool:
-        """Whether packets are to be lost until the reader has read."""
+        """Whether what comes is to be lost until the reader has read."""
         return self._stalled or self._kept > KEPT_BYTES
 
     def write(self, data: bytes) -> None:

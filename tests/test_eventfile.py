@@ -1,8 +1,10 @@
 """Event files and their comparison: the first difference of all, whatever the order and the damage."""
 
 import json
+import os
 import random
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -269,6 +271,36 @@ def test_a_file_that_cannot_be_made_stops_the_start(tmp_path: Path) -> None:
     engine = Engine(Topology.parse(pair()), time="virtual", events=tmp_path / "nowhere" / "events")
     with pytest.raises(UsageError, match=r"events cannot be written to .*No such file or directory"):
         engine.start()
+
+
+def test_a_named_pipe_holds_up_neither_start_nor_end_and_gives_a_late_reader_all(tmp_path: Path) -> None:
+    pipe, copy = tmp_path / "pipe", tmp_path / "copy"
+    os.mkfifo(pipe)
+    with Engine(Topology.parse(pair()), time="real", events=pipe) as emu:
+        emu.run("1ms")
+    assert emu.event_file is not None and emu.event_file.is_cut_off
+    assert emu.event_file.error == f"{pipe}: nobody has read it"
+    with Engine(Topology.parse(pair()), time="virtual", events=pipe) as emu:
+        emu.run()
+        reader = subprocess.Popen(["dd", f"if={pipe}", f"of={copy}", "status=none"])
+    assert reader.wait(60) == 0
+    assert emu.event_file is not None and emu.event_file.is_complete
+    with Engine(Topology.parse(pair()), time="virtual", events=tmp_path / "file") as emu:
+        emu.run()
+    comparison = compare(copy, tmp_path / "file")
+    assert comparison.difference is None and comparison.equal_arrivals > 20 and comparison.notes == ()
+
+
+def test_what_a_pipe_has_no_room_for_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("manystack.sinks.KEPT_BYTES", 0)
+    monkeypatch.setattr("manystack.sinks.PATIENCE_S", 0)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with Engine(Topology.parse(pair()), time="virtual", events=pipe) as emu:
+        emu.run()
+        delivered = sum(link.counters["delivered_packets"] for link in emu.summary().links)
+    assert emu.event_file is not None
+    assert emu.event_file.lost_records == delivered > 20
 
 
 def test_a_full_disk_ends_the_file_and_not_the_network(tmp_path: Path) -> None:

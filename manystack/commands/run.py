@@ -85,7 +85,7 @@ def main(
         echo_lines(summary_lines(summary, ended))
         echo_lines(_told_lines(engine.event_file))
         echo_lines([_capture_line(capture) for capture in engine.captures.all])
-    unwritten = engine.event_file is not None and engine.event_file.error is not None
+    unwritten = engine.event_file is not None and engine.event_file.is_cut_off
     unwritten |= any(capture.is_cut_off for capture in engine.captures.all)
     if unwritten or (strict and summary.verdict.state == "degraded"):
         sys.exit(1)
