@@ -122,9 +122,10 @@ class PipeSink:
         if self._end_fd >= 0:
             os.eventfd_write(self._end_fd, 1)
             try:
-                # A thread that still waits for a reader goes on when there has been one.
-                os.close(os.open(self._place, os.O_RDONLY | os.O_NONBLOCK))
+                # A thread that still waits for a reader, or is about to, goes on when there is one.
+                reader = os.open(self._place, os.O_RDONLY | os.O_NONBLOCK)
                 self._thread.join()
+                os.close(reader)
             except PermissionError:
                 pass  # a pipe that may only be written to: the thread ends when a reader comes
             os.close(self._pipe_fd)
