@@ -88,6 +88,8 @@ class Shaping(TypedDict, total=False):
     burst_bytes: int
     rates: tuple[Sequence[int], Sequence[int], int]
     opportunities: tuple[Sequence[int], int, int]
+    airtime: tuple[Sequence[float], Sequence[int]]
+    airtime_loss_above: float
     loss_model: str
     loss_chain: Sequence[float]
     loss_fates: bytes

@@ -12,8 +12,8 @@ from .packet_layout cimport (
     PACKET_METADATA, Packet, PacketList, Pool, SIZE_CLASSES, Slab,
 )
 from .shaper_layout cimport (
-    ActiveList, BitErrors, Choice, CodelState, Distribution, EachState, FAIR_ELIGIBLE, FAIR_IDLE, FAIR_IN_SLOT,
-    FAIR_NONE, FAIR_WAITING, FATE_OPEN, FATE_SPARED, FairClock, Fates, FlowHeap, FlowMask, FlowQueue, Jitter,
+    ActiveList, Airtime, BitErrors, Choice, CodelState, Distribution, EachState, FAIR_ELIGIBLE, FAIR_IDLE,
+    FAIR_IN_SLOT, FAIR_NONE, FAIR_WAITING, FATE_OPEN, FATE_SPARED, FairClock, Fates, FlowHeap, FlowMask, FlowQueue, Jitter,
     JudgeState, LOSS_GILBERT_ELLIOTT, LOSS_MARKOV, LOSS_RANDOM, LOSS_TRACE, Loss, PieState, QFQ_BLOCKED, QFQ_EARLY,
     QFQ_EARLY_BLOCKED, QFQ_GROUPS, QFQ_READY, QFQ_SETS, QFQ_SLOTS, QUEUE_CODEL, QUEUE_DROPHEAD, QUEUE_DROPTAIL,
     QUEUE_DRR, QUEUE_EACH, QUEUE_FQ_CODEL, QUEUE_FQ_PIE, QUEUE_PIE, QUEUE_PRIORITY, QUEUE_QFQ, QUEUE_RED,

@@ -6,8 +6,8 @@
 # vector may come here before its timer: what should have started before is started first (shaper_serve()), so
 # the times are the same. A live change counts from the next packet that starts service.
 #
-# After the transmitter, in this order: loss (or a mark), bit errors, corruption, duplication, then for each copy
-# reordering, delay and jitter, slots.
+# After the transmitter, in this order: loss by airtime, loss (or a mark), bit errors, corruption, duplication, then for each
+# copy reordering, delay and jitter, slots.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
@@ -48,6 +48,7 @@ cdef enum StreamPurpose:           # never renumbered: a run's bytes depend on t
     STREAM_SLOTS = 7
     STREAM_DISCIPLINE = 8
     STREAM_FLOWS = 9
+    STREAM_AIRTIME = 10
 
 
 cdef inline void line_put(Worker *worker, Pipe *pipe, Packet *packet, int64_t now_ns, int64_t departure_ns) noexcept nogil:
@@ -79,23 +80,28 @@ cdef inline void line_put(Worker *worker, Pipe *pipe, Packet *packet, int64_t no
     pipe.service = pipe.tail
 
 
+cdef inline void wire_lose(Worker *worker, Pipe *pipe, Packet *packet, int64_t now_ns) noexcept nogil:
+    pipe.loss_packets += 1
+    capture_link_drop(worker, pipe, packet, LINK_LOSS, now_ns)
+    packet_release(&worker.pool, packet)
+
+
 cdef inline void wire_carry(Worker *worker, Pipe *pipe, Packet *packet, int64_t now_ns, int64_t departure_ns) noexcept nogil:
     """What the wire does to a packet, from its departure on."""
     cdef Shaper *shaper = pipe.shaper
     cdef Packet *copy
+    if shaper.airtime.loses:
+        wire_lose(worker, pipe, packet, now_ns)
+        return
     if packet.crossings != FATE_SPARED and loss_happens(&shaper.loss):
         if not shaper.loss.marks or not packet_can_be_marked(packet):
-            pipe.loss_packets += 1
-            capture_link_drop(worker, pipe, packet, LINK_LOSS, now_ns)
-            packet_release(&worker.pool, packet)
+            wire_lose(worker, pipe, packet, now_ns)
             return
         packet = packet_mark(worker, pipe, packet)
         if packet is NULL:
             return
     if bit_error_happens(&shaper.bit_errors, <uint32_t>frame_wire_bytes(pipe, packet.total_length)):
-        pipe.loss_packets += 1
-        capture_link_drop(worker, pipe, packet, LINK_LOSS, now_ns)
-        packet_release(&worker.pool, packet)
+        wire_lose(worker, pipe, packet, now_ns)
         return
     if choice_happens(&shaper.corrupt):
         packet = packet_corrupt(worker, pipe, packet)
@@ -196,6 +202,7 @@ cdef inline Shaper *shaper_new(Pipe *pipe) noexcept nogil:
     shaper.slots.random_state = random_stream(pipe.random_state, STREAM_SLOTS)
     shaper.random_state = random_stream(pipe.random_state, STREAM_DISCIPLINE)
     shaper.flow_seed = random_stream(pipe.random_state, STREAM_FLOWS)
+    shaper.airtime.random_state = random_stream(pipe.random_state, STREAM_AIRTIME)
     discipline_begin(shaper)
     return shaper
 
@@ -293,6 +300,9 @@ cdef inline void shaper_set(Worker *worker, Pipe *pipe, Shaper *wanted) noexcept
     choice_set(&shaper.corrupt, &wanted.corrupt)
     choice_set(&shaper.reorder, &wanted.reorder)
     shaper.reorder_gap = wanted.reorder_gap
+    shared_release(shaper.airtime.distribution)
+    shaper.airtime.distribution = wanted.airtime.distribution
+    shaper.airtime.loss_threshold = wanted.airtime.loss_threshold
     shared_release(shaper.jitter.distribution)
     shaper.jitter.distribution = wanted.jitter.distribution
     choice_set(&shaper.jitter.choice, &wanted.jitter.choice)

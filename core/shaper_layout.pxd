@@ -74,6 +74,13 @@ cdef struct Jitter:
     Choice choice                  # its stream and its correlation
     uint8_t overtakes              # arrivals need not keep the order
 
+# What packets occupy the link beside their transmission.
+cdef struct Airtime:
+    Distribution *distribution     # in ns, none below 0; NULL: nothing
+    uint64_t random_state
+    uint64_t loss_threshold        # a draw at it or above: lost; UINT64_MAX: none is
+    uint8_t loses                  # the packet in service
+
 # Bursts of a shared medium: the line opens now and then, and lets a number of packets through.
 cdef struct Slots:
     Distribution *distribution     # between two openings, in ns; NULL: no slots
@@ -258,6 +265,7 @@ cdef struct Shaper:
     uint32_t cell_overhead_bytes
     uint64_t burst_bytes
     RateTrace trace
+    Airtime airtime
     # the wire
     Loss loss
     BitErrors bit_errors

@@ -285,6 +285,14 @@ cdef inline object read_shaping(Shaper *shaper, dict tables, shaping, uint64_t l
         if shaper.burst_bytes and not bandwidth_bps:
             raise ValueError("burst_bytes is what a bandwidth has saved up: give one")
         read_trace(shaper, tables, settings, bandwidth_bps)
+        read_distribution(&shaper.airtime.distribution, tables, settings, "airtime")
+        shaper.airtime.loss_threshold = probability_threshold(
+            "airtime_loss_above", settings.pop("airtime_loss_above", 1.0)
+        )
+        if shaper.airtime.distribution is not NULL and shaper.airtime.distribution.values[0] < 0:
+            raise ValueError("airtime: no packet takes less than its transmission: the values are at least 0 ns")
+        if shaper.airtime.distribution is not NULL and shaper.burst_bytes:
+            raise ValueError("airtime and burst_bytes do not go together: an occupied link saves nothing up")
         read_loss(shaper, tables, settings, loss_threshold)
         bit_error = settings.pop("bit_error", 0.0)
         if bit_error:

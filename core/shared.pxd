@@ -32,5 +32,6 @@ cdef inline void release_tables(Shaper *shaper) noexcept nogil:
     """Let go of all that a shaper, or settings that no pipe has taken over, hold."""
     shared_release(shaper.trace.table)
     shared_release(shaper.loss.trace)
+    shared_release(shaper.airtime.distribution)
     shared_release(shaper.jitter.distribution)
     shared_release(shaper.slots.distribution)

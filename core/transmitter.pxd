@@ -7,9 +7,12 @@
 # With a burst it is a token bucket: what the link could have sent while it was idle, up to so many bytes, leaves at once.
 # departure = max(start, v), v = max(last v, start - burst / bandwidth) + service: the virtual scheduling form of
 # ITU-T I.371's algorithm. Without a burst v is the departure. A recorded bandwidth: see rate_trace.pxd.
+# Whatever the rate, impairments/airtime.pxd may add to the service. What it adds may end in another step of a recording, so the
+# transmission is rounded up to the nanosecond there.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from .impairments.airtime cimport airtime_take
 from .layout cimport Pipe, Shaper
 from .rate_trace cimport trace_transmit
 
@@ -82,4 +85,7 @@ cdef inline int64_t shaper_transmit(Pipe *pipe, int64_t start_ns, uint64_t start
         trace_transmit(&shaper.trace, &pipe.departure_ns, &pipe.departure_remainder, frame_wire_bytes(pipe, length))
     elif pipe.bandwidth_bps:
         transmit(pipe, &pipe.departure_ns, &pipe.departure_remainder, length)
+    if shaper.airtime.distribution is not NULL and shaper.trace.table is not NULL:
+        transmitter_round_up(pipe)
+    pipe.departure_ns += airtime_take(&shaper.airtime)
     return pipe.departure_ns if pipe.departure_ns > start_ns else start_ns

@@ -69,7 +69,8 @@ def shaping_of(parameters: PipeParameters) -> "Shaping | None":
         **_loss_model(parameters),
         **_delays(parameters),
     }
-    shaping: Any = {key: value for key, value in given.items() if value} | _queue(parameters.queue)
+    shaping: Any = {key: value for key, value in given.items() if value}
+    shaping |= _airtime(parameters) | _queue(parameters.queue)
     return shaping or None
 
 
@@ -80,6 +81,13 @@ def _bandwidth(parameters: PipeParameters) -> dict[str, Any]:
     if recorded.format == "mahimahi":
         return {"opportunities": (recorded.times_ns, OPPORTUNITY_BYTES, recorded.period_ns)}
     return {"rates": (recorded.times_ns, recorded.rates_bps, recorded.period_ns)}
+
+
+def _airtime(parameters: PipeParameters) -> dict[str, Any]:
+    airtime = parameters.airtime
+    if airtime is None:
+        return {}
+    return {"airtime": times(airtime.variation), "airtime_loss_above": airtime.loss_above}
 
 
 def _loss_model(parameters: PipeParameters) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def test_what_a_plain_pipe_can_do_makes_no_shaper() -> None:
     assert told() is None
     assert told(bandwidth="1Mbit/s", overhead="ethernet", delay="5ms", loss="1%", queue="64KiB") is None
     assert told(queue={"discipline": "droptail", "drop": "tail"}, jitter="0ms", ber=0, reorder="0%") is None
+    assert told(airtime="0ms") is None
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,10 @@ def test_what_a_plain_pipe_can_do_makes_no_shaper() -> None:
                 "slots_packets": 2,
                 "slots_bytes": 4096,
             },
+        ),
+        (
+            {"airtime": {"cdf": [[0, "1ms"], [1, "3ms"]], "loss_above": "86%"}},
+            {"airtime": ((0.0, 1.0), (1_000_000, 3_000_000)), "airtime_loss_above": 0.86},
         ),
         ({"queue": {"drop": "head"}}, {"discipline": "droptail", "drops_head": True}),
         (
@@ -170,6 +175,23 @@ def test_counters_are_shown_where_something_happened() -> None:
 
 
 # Live.
+
+
+def test_airtime_changes_live() -> None:
+    traffic = {"rate": "8Mbit/s", "size": "1000B", "stop": "1s"}
+    with Engine(network(traffic), time="virtual", seed=1) as engine:
+        link = engine.link("a.eth0", "b.eth0")
+        link.set(airtime={"cdf": [[0, "10ms"], [1, "10ms"]]}, queue="5packets")
+        engine.run("500ms")
+        link.set(forward={"airtime.loss_above": "0%"})
+        engine.run("250ms")
+        link.set(airtime="0ms")
+        assert link.parameters[0].airtime is None
+        engine.run("1s")
+        counters = engine.summary().links[0].counters
+    # One each 10 ms arrives for 500 ms, and uses the link in vain for 250 ms; then all 1000 a second arrive.
+    assert counters["loss_packets"] in range(24, 27)
+    assert counters["delivered_packets"] in range(295, 310)
 
 
 def test_a_link_is_set_by_text_and_by_mappings() -> None:

@@ -133,6 +133,19 @@ def _cdf(value: object) -> str | tuple[tuple[float, int], ...]:
     return tuple(points)
 
 
+def _airtime_cdf(value: object) -> str | tuple[tuple[float, int], ...]:
+    """A CDF, or 0ms for none."""
+    try:
+        duration_ns = parse_duration(value)
+    except ValueError:
+        return _cdf(value)
+    if duration_ns:
+        raise ValueError(
+            f"{value} is no CDF: for the same time for each packet write [[0, {value}], [1, {value}]]"
+        )
+    return ()
+
+
 def _discipline(value: object) -> str:
     if isinstance(value, str) and value in KNOWN:
         return value
@@ -234,6 +247,13 @@ class WrittenJitter(Part):
     cdf: Cdf = ()
     correlation: Ratio = 0.0
     reorder: bool = False
+
+
+class WrittenAirtime(Part):
+    """What packets occupy the link beside their transmission."""
+
+    cdf: Annotated[Any, BeforeValidator(_airtime_cdf)] = ()
+    loss_above: Ratio = 1.0
 
 
 class WrittenInterval(Part):
@@ -350,6 +370,7 @@ class WrittenQueue(Part):
 
 
 _bandwidth_part = _main(WrittenBandwidth, "rate", _bandwidth)
+_airtime_part = _main(WrittenAirtime, "cdf", _airtime_cdf)
 _jitter_part = _main(WrittenJitter, "spread", _spread)
 _slots_part = _main(WrittenSlots, "interval", _interval)
 _loss_part = _main(WrittenLoss, "rate", parse_ratio)
@@ -363,6 +384,7 @@ class WrittenPipe(Part):
 
     parts: ClassVar[dict[str, type[BaseModel]]] = {
         "bandwidth": WrittenBandwidth,
+        "airtime": WrittenAirtime,
         "jitter": WrittenJitter,
         "slots": WrittenSlots,
         "loss": WrittenLoss,
@@ -376,6 +398,7 @@ class WrittenPipe(Part):
     cell: Annotated[int, BeforeValidator(_bytes(0, 65535, (ATM, ATM_CELL_BYTES)))] = 0
     cell_overhead: Annotated[int, BeforeValidator(_bytes(0, 255))] = 0
     burst: Bytes = 0
+    airtime: Annotated[WrittenAirtime, BeforeValidator(_airtime_part)] = WrittenAirtime()
     delay: Delay = 0
     jitter: Annotated[WrittenJitter, BeforeValidator(_jitter_part)] = WrittenJitter()
     slots: Annotated[WrittenSlots, BeforeValidator(_slots_part)] = WrittenSlots()

@@ -15,6 +15,7 @@ from manystack.topology.errors import PlacedError, Problems, TopologyError, belo
 from manystack.topology.links import (
     ATM,
     ATM_CELL_OVERHEAD_BYTES,
+    WrittenAirtime,
     WrittenBandwidth,
     WrittenChance,
     WrittenInterval,
@@ -27,6 +28,7 @@ from manystack.topology.links import (
 from manystack.topology.part import Document
 from manystack.topology.pipe import (
     DEFAULT_QUEUE_PACKETS,
+    Airtime,
     Chance,
     GilbertElliott,
     Jitter,
@@ -48,6 +50,7 @@ DIRECTIONS: Final = ("forward", "reverse")
 
 # The key that is meant where one value stands for the whole mapping.
 _MAIN: Final = {
+    "airtime": "cdf",
     "jitter": "spread",
     "slots": "interval",
     "loss": "rate",
@@ -59,7 +62,7 @@ _MAIN: Final = {
     "slots.interval": "from",
 }
 # What such a value switches off as a whole when it is nothing.
-_OFF: Final = frozenset({"jitter", "slots", "loss", "duplicate", "corrupt", "reorder"})
+_OFF: Final = frozenset({"airtime", "jitter", "slots", "loss", "duplicate", "corrupt", "reorder"})
 # Ways to say one thing: a key that is named takes the place of those that stand in no way with it.
 _WAYS: Final[dict[str, tuple[frozenset[str], ...]]] = {
     "bandwidth": (frozenset({"rate"}), frozenset({"trace", "format", "repeat"})),
@@ -210,11 +213,19 @@ def _resolve(problems: Problems, document: Document, files: Files) -> PipeParame
     if written is None or problems.errors:
         return PipeParameters()
     recorded = _recorded_bandwidth(problems, written.bandwidth, files)
-    is_limited = bool(written.bandwidth.rate or written.bandwidth.trace or written.queue.discipline == "each")
+    is_limited = bool(
+        written.bandwidth.rate
+        or written.bandwidth.trace
+        or written.airtime.cdf
+        or written.queue.discipline == "each"
+    )
     if written.burst and not written.bandwidth.rate:
         problems.add("burst", "goes with a constant bandwidth: there is none to exceed")
     if written.cell_overhead and not written.cell:
         problems.add("cell_overhead", "there are no cells: write cell: 48B, or what they are")
+    airtime = _airtime(problems, written.airtime, files)
+    if airtime and written.burst:
+        problems.add("airtime", "does not go with a burst: an occupied link saves nothing up")
     jitter = _jitter(problems, written.jitter, files)
     if written.reorder.rate and not written.delay and jitter is None:
         problems.add("reorder", "without delay or jitter there is nobody to overtake")
@@ -232,6 +243,7 @@ def _resolve(problems: Problems, document: Document, files: Files) -> PipeParame
         cell_overhead_bytes=written.cell_overhead,
         burst_bytes=written.burst,
         delay_ns=written.delay,
+        airtime=airtime,
         jitter=jitter,
         slots=_slots(problems, written.slots, files),
         **_loss(problems, written.loss, files),
@@ -291,6 +303,21 @@ def _variation(
         problems.add(f"{place}.{way}", str(error))
         return None
     return Variation(distribution=written.distribution, spread_ns=written.spread)
+
+
+def _airtime(problems: Problems, written: WrittenAirtime, files: Files) -> Airtime | None:
+    if not written.cdf:
+        if written.loss_above < 1:
+            problems.add("airtime.loss_above", "there is no airtime: write a cdf beside it")
+        return None
+    try:
+        file, points = (None, written.cdf) if isinstance(written.cdf, tuple) else files.points(written.cdf)
+    except ValueError as error:
+        problems.add("airtime.cdf", str(error))
+        return None
+    return Airtime(
+        variation=Variation(distribution="cdf", file=file, points=points), loss_above=written.loss_above
+    )
 
 
 def _jitter(problems: Problems, written: WrittenJitter, files: Files) -> Jitter | None:

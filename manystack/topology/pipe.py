@@ -64,6 +64,13 @@ class Slots(Part):
     bytes: int = 0
 
 
+class Airtime(Part):
+    """How long a packet occupies the link beside its transmission; drawn above `loss_above`, in vain."""
+
+    variation: Variation
+    loss_above: Probability = 1.0
+
+
 class Chance(Part):
     """Something that happens to a packet with a probability; `correlation`: that it is as the time before."""
 
@@ -156,6 +163,7 @@ class PipeParameters(Part):
     cell_bytes: int = Field(default=0, ge=0)
     cell_overhead_bytes: int = Field(default=0, ge=0)
     burst_bytes: int = Field(default=0, ge=0)
+    airtime: Airtime | None = None
     delay_ns: int = Field(default=0, ge=0)
     jitter: Jitter | None = None
     slots: Slots | None = None
@@ -175,7 +183,10 @@ class PipeParameters(Part):
 
     @property
     def is_limited(self) -> bool:
-        """Whether there is a bandwidth, so that packets may have to wait."""
+        """Whether packets may have to wait."""
         return (
-            self.bandwidth_bps > 0 or self.recorded_bandwidth is not None or self.queue.rate_bps is not None
+            self.bandwidth_bps > 0
+            or self.recorded_bandwidth is not None
+            or self.airtime is not None
+            or self.queue.rate_bps is not None
         )

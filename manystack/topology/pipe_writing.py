@@ -9,6 +9,7 @@ from manystack.topology.disciplines import ALL_BITS, DISCIPLINES, KEYS
 from manystack.topology.part import Document
 from manystack.topology.pipe import (
     DEFAULT_QUEUE_PACKETS,
+    Airtime,
     Chance,
     Jitter,
     Mask,
@@ -31,6 +32,7 @@ _DEFAULTS: Final[Document] = {
     "cell": "0B",
     "cell_overhead": "0B",
     "burst": "0B",
+    "airtime": "0ns",
     "delay": "0ns",
     "jitter": "0ns",
     "slots": "0ns",
@@ -64,6 +66,7 @@ def write_pipe(pipe: PipeParameters, defaults: bool = False, folder: Path | None
         "cell": format_size(pipe.cell_bytes),
         "cell_overhead": format_size(pipe.cell_overhead_bytes),
         "burst": format_size(pipe.burst_bytes),
+        "airtime": _airtime(pipe.airtime, defaults, file),
         "delay": format_duration(pipe.delay_ns),
         "jitter": _jitter(pipe.jitter, defaults, file),
         "slots": _slots(pipe.slots, defaults, file),
@@ -109,6 +112,15 @@ def _variation(variation: Variation, defaults: bool, file: Callable[[str], str])
         return spread | {"table": file(variation.file)}
     document = spread | {"distribution": variation.distribution}
     return chosen(document, {"distribution": "uniform"}, defaults)
+
+
+def _airtime(airtime: Airtime | None, defaults: bool, file: Callable[[str], str]) -> Any:
+    if airtime is None:
+        return "0ns"
+    document = _variation(airtime.variation, defaults, file) | {
+        "loss_above": format_ratio(airtime.loss_above)
+    }
+    return _short(chosen(document, {"loss_above": "100%"}, defaults), "cdf")
 
 
 def _jitter(jitter: Jitter | None, defaults: bool, file: Callable[[str], str]) -> Any:

@@ -48,7 +48,7 @@ class Files:
             self._bandwidths[recorded.file, recorded.format, recorded.period_ns > 0] = recorded
         if lost:
             self._losses[lost.file] = lost
-        for part in (parameters.jitter, parameters.slots):
+        for part in (parameters.airtime, parameters.jitter, parameters.slots):
             variation = part.variation if part else None
             if variation and variation.file and variation.distribution == "table":
                 self._tables[variation.file] = variation.table
@@ -271,7 +271,7 @@ def _profile(file: str, lines: Lines) -> Iterator[tuple[int, tuple[float, int]]]
         if order is None and words[0] in ("name", "samples"):
             continue
         if order is None and words[0] in ("bw", "loss-level"):
-            key = "bandwidth" if words[0] == "bw" else "loss"
+            key = "bandwidth" if words[0] == "bw" else "airtime.loss_above"
             raise _mistake(file, number, f"take {words[0]} out, and write it as the link's {key}")
         if len(words) != 2:
             raise _mistake(file, number, f"{short(line)} is not PROBABILITY,DELAY such as 0.5,10ms")

@@ -24,6 +24,7 @@ PURPOSES = {
     "reorder": 5,
     "jitter": 6,
     "slots": 7,
+    "airtime": 10,
 }
 LONG_AGO = Fraction(-(10**40))
 SLOTS_COUNTED = 1000
@@ -194,6 +195,7 @@ class ShapedModel:
     loss_state: int = 0
     fate: int = 0
     passed: int = 0
+    in_vain: bool = False
     slot_ns: int = 0
     slot_packets: int = 0
     slot_bytes: int = 0
@@ -337,6 +339,14 @@ class ShapedModel:
             self.free = max(self.free, full) + Fraction(8 * SECOND * bytes_, rate)
         else:
             self.free = start + (Fraction(8 * SECOND * bytes_, rate) if rate else 0)
+        self.in_vain = False
+        if self.get("airtime"):
+            draw = self.airtime.draw()
+            if self.get("rates"):
+                self.free = Fraction(ceil(self.free))
+            self.free += quantile(self.get("airtime"), draw)
+            limit = threshold(self.get("airtime_loss_above", 1.0))
+            self.in_vain = limit != WORD and draw >= limit
         return max(start, self.free)
 
     def _is_over(self, more_packets: int, more_bytes: int) -> bool:
@@ -348,7 +358,8 @@ class ShapedModel:
     # The wire.
 
     def _carry(self, frame: bytes, now_ns: int, departure_ns: int, round_: int) -> None:
-        if (not isinstance(frame, Spared) and self._loses()) or self._breaks(len(frame)):
+        spared = isinstance(frame, Spared)
+        if self.in_vain or (not spared and self._loses()) or self._breaks(len(frame)):
             self._count("loss")
             return
         if self.corrupt.happens(self.get("corrupt"), self.get("corrupt_correlation")):
@@ -484,8 +495,8 @@ class ShapedModel:
             what: Stream(mix(self._started(plain.seed, purpose))) for what, purpose in PURPOSES.items()
         }
         self.loss = Choice(Stream(plain.seed))
-        self.bit_error, self.slots, self.corrupt_bit = (
-            streams[what] for what in ("bit_error", "slots", "corrupt_bit")
+        self.bit_error, self.slots, self.corrupt_bit, self.airtime = (
+            streams[what] for what in ("bit_error", "slots", "corrupt_bit", "airtime")
         )
         self.duplicate, self.corrupt, self.reorder, self.jitter = (
             Choice(streams[what]) for what in ("duplicate", "corrupt", "reorder", "jitter")

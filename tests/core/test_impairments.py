@@ -238,6 +238,7 @@ def test_a_pool_without_memory_drops_and_counts(limit: int) -> None:
 def test_nothing_leaks_however_it_ends(how: str, capfd: pytest.CaptureFixture[str]) -> None:
     wire = Wire(9)
     shaping = {
+        "airtime": ([0.0], [1]),
         "jitter": ([0.0, 1.0], [0, MILLISECOND]),
         "jitter_overtakes": True,
         "duplicate": 0.5,

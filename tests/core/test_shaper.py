@@ -70,6 +70,9 @@ def transmitters(draw: st.DrawFn) -> tuple[int, dict[str, Any]]:
     if draw(st.booleans()):
         shaping["cell_bytes"] = draw(st.sampled_from([1, 48, 1000]))
         shaping["cell_overhead_bytes"] = draw(st.sampled_from([0, 5, 255]))
+    if kind != "burst" and draw(st.booleans()):
+        shaping["airtime"] = draw(distributions(0, 10**5))
+        shaping["airtime_loss_above"] = draw(CHANCES)
     return bandwidth_bps, shaping
 
 
@@ -182,6 +185,23 @@ def run_to(switch: Switch, until_ns: int, run_ahead: bool) -> None:
 @example(
     shaped(rates=([0], [700 * SECOND], 0)),
     [("send", [99] * 9), ("change", shaped(rates=([0], [3 * SECOND], 0)))],
+    True,
+)
+# A remainder in fractions of a recorded rate does not count in the step to which an airtime leads.
+@example(
+    shaped(rates=([0, 1], [1_000_000_001, 0], 2), airtime=([0.0], [1]), airtime_loss_above=0.0),
+    [("send", [60, 60, 60])],
+    True,
+)
+# The draws go on where a distribution is changed, and begin no sooner than there is one.
+@example(
+    shaped(Shape(bandwidth_bps=700 * SECOND)),
+    [
+        ("send", [99] * 9),
+        ("change", shaped(Shape(bandwidth_bps=700 * SECOND), airtime=([0.0, 1.0], [0, 1000]))),
+        ("wait", 2000),
+        ("change", shaped(airtime=([0.0, 1.0], [50, 70]), airtime_loss_above=0.5)),
+    ],
     True,
 )
 # What takes no bytes on the wire does not wait for the end of an outage.

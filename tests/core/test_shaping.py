@@ -20,6 +20,7 @@ CHANCES = [
     "reorder",
     "reorder_correlation",
     "jitter_correlation",
+    "airtime_loss_above",
     "probability",
 ]
 RANGES = {
@@ -48,7 +49,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("weights", {"weights": [1001] + [1] * 7}),
     *[
         (key, {key: points})
-        for key in ("jitter", "slots")
+        for key in ("airtime", "jitter", "slots")
         for points in (
             ([], []),
             ([0.0], [1, 2]),
@@ -89,6 +90,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("opportunities", {"opportunities": ([1], (1 << 30) + 1, 1)}),
     ("mean", {"opportunities": ([1], 1, 10**15)}),
     ("burst_bytes", {"burst_bytes": 1000}),
+    ("airtime: no packet takes less", {"airtime": ([0.0, 1.0], [-1, 5])}),
     ("loss_model", {"loss_model": "bad luck"}),
     ("loss_chain", {"loss_model": "gilbert_elliott"}),
     ("loss_chain", {"loss_model": "markov"}),
@@ -146,6 +148,7 @@ def test_a_mistake_is_told_and_changes_nothing(
         ("choose one", {"loss": 0.1}, {"loss_model": "recorded", "loss_fates": b"\1"}),
         ("choose one", {"loss": 0.1}, {"loss_model": "gilbert_elliott", "loss_chain": [0.1] * 4}),
         ("choose one", {"loss": 0.1}, {"loss_model": "markov", "loss_chain": [0.1] * 5}),
+        ("do not go together", {"bandwidth_bps": 1000}, {"airtime": ([0.0], [5]), "burst_bytes": 1000}),
         ("loss", {"loss": 1.5}, {}),
         ("bandwidth", {"bandwidth_bps": 99}, {}),
         ("bandwidth", {"bandwidth_bps": 10**12 + 1}, {}),

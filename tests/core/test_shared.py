@@ -41,6 +41,7 @@ def frames(wire: Wire, count: int = 50) -> list[tuple[int, bytes]]:
 
 
 TABLES: list[dict[str, Any]] = [
+    {"airtime": spread(50, 900)},
     {"jitter": spread(50, 900)},
     {"slots": spread(50, 90_000)},
     {

@@ -15,6 +15,7 @@ from manystack.topology.changes import change_texts, nested
 from manystack.topology.disciplines import ALL_BITS, DISCIPLINES, KNOWN, keys_of
 from manystack.topology.pipe import (
     DEFAULT_QUEUE_PACKETS,
+    Airtime,
     Chance,
     GilbertElliott,
     Jitter,
@@ -63,6 +64,9 @@ def jitter(distribution: str, spread_ns: int = 2 * MS, **fields: Any) -> Jitter:
     return Jitter(variation=Variation(distribution=distribution, spread_ns=spread_ns), **fields)
 
 
+AIRTIME = Variation(distribution="cdf", points=((0.0, MS), (1.0, 9 * MS)))
+
+
 @pytest.mark.parametrize(
     ("text", "parameters"),
     [
@@ -92,6 +96,18 @@ def jitter(distribution: str, spread_ns: int = 2 * MS, **fields: Any) -> Jitter:
                 )
             ),
         ),
+        (
+            "{airtime: [[0, 1ms], [1, 9ms]]}",
+            only(
+                airtime=Airtime(variation=AIRTIME),
+                queue_limit_packets=DEFAULT_QUEUE_PACKETS,
+            ),
+        ),
+        (
+            "{airtime: {cdf: [[0, 1ms], [1, 9ms]], loss_above: 86%}, queue: unlimited}",
+            only(airtime=Airtime(variation=AIRTIME, loss_above=0.86)),
+        ),
+        ("{airtime: 0ms}", only()),
         ("{slots: 10ms}", only(slots=Slots(from_ns=10 * MS, to_ns=10 * MS))),
         (
             "{slots: {interval: {from: 5ms, to: 15ms}, packets: 8, bytes: 12KiB}}",
@@ -224,6 +240,16 @@ def test_what_a_key_becomes(text: str, parameters: PipeParameters) -> None:
         ("{ber: 1000000}", "ber", "one wrong bit in 1000000 is 1e-06"),
         ("{ber: 1}", "ber", "would lose every frame"),
         ("{ber: -0.1}", "ber", "not between 0% and 100%"),
+        ("{airtime: {loss_above: 86%}}", "airtime.loss_above", "there is no airtime"),
+        ("{airtime: {cdf: [[0, 2ms], [1, 1ms]]}}", "airtime.cdf", "point 2"),
+        ("{airtime: nowhere}", "airtime.cdf", "nowhere"),
+        ("{airtime: 5ms}", "airtime", "write [[0, 5ms], [1, 5ms]]"),
+        ("{airtime: {cdf: [[0, 0ms], [1, 5ms]], loss_above: 101%}}", "airtime.loss_above", "0% and 100%"),
+        (
+            "{bandwidth: 1Mbit/s, burst: 64KiB, airtime: [[0, 0ms], [1, 5ms]]}",
+            "airtime",
+            "an occupied link saves nothing up",
+        ),
         ("{duplicate: 5}", "duplicate", "write 5%"),
         ("{duplicate: {correlation: 5%}}", "duplicate.correlation", "there is no rate"),
         ("{corrupt: {rate: 5%, gap: 2}}", "corrupt.gap", "allowed: rate, correlation"),
@@ -407,6 +433,14 @@ def test_what_is_not_named_stays() -> None:
             only(slots=Slots(from_ns=5 * MS, to_ns=9 * MS, packets=3)),
         ),
         ("slots={interval: 5ms, packets: 3}", "slots=0ms", only()),
+        (
+            "airtime={cdf: [[0, 1ms], [1, 9ms]], loss_above: 86%}",
+            "airtime.loss_above=90%",
+            only(
+                airtime=Airtime(variation=AIRTIME, loss_above=0.9), queue_limit_packets=DEFAULT_QUEUE_PACKETS
+            ),
+        ),
+        ("airtime={cdf: [[0, 1ms], [1, 9ms]], loss_above: 86%}", "airtime=0ms", only()),
         ("cell=atm", "cell=0B", None),
         ("cell=atm", "cell=53B", only(cell_bytes=53, cell_overhead_bytes=5)),
         ("cell=53B", "cell=atm", only(cell_bytes=48, cell_overhead_bytes=5)),
@@ -572,10 +606,13 @@ QUEUES = st.sampled_from(KNOWN).flatmap(
         Queue, discipline=st.just(discipline), **{field: SETTINGS[field] for field in DISCIPLINES[discipline]}
     )
 )
-# A third of no limit is never filled.
+# A third of no limit is never filled, and an occupied link saves nothing up.
 PIPES = st.builds(
     lambda losses, fields: PipeParameters(
-        **fields | ({"queue_limit_packets": 50} if fields["queue"].onoff else {}), **losses
+        **fields
+        | ({"queue_limit_packets": 50} if fields["queue"].onoff else {})
+        | ({"burst_bytes": 0} if fields["airtime"] else {}),
+        **losses,
     ),
     LOSSES,
     st.fixed_dictionaries(
@@ -586,6 +623,7 @@ PIPES = st.builds(
             "cell_overhead_bytes": st.integers(0, 255),
             "burst_bytes": COUNTS,
             "delay_ns": st.integers(1, 10**15),
+            "airtime": st.none() | st.builds(Airtime, variation=CDFS, loss_above=RATIOS),
             "jitter": st.none()
             | st.builds(Jitter, variation=VARIATIONS | CDFS, correlation=RATIOS, reorders=st.booleans()),
             "slots": st.none() | SLOTS,

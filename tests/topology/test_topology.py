@@ -128,6 +128,7 @@ def test_all_defaults_are_written() -> None:
         "cell": "0B",
         "cell_overhead": "0B",
         "burst": "0B",
+        "airtime": "0ns",
         "delay": "0ns",
         "jitter": "0ns",
         "slots": "0ns",

@@ -201,7 +201,10 @@ def test_a_cdf(tmp_path: Path, text: str) -> None:
         ("0,2\n1,3\n", "file, line 1: 2 has no unit: write 2ms"),
         ("0,2ms\n1\n", "file, line 2: '1' is not PROBABILITY,DELAY"),
         ("0,2ms\n1,1000h\n", "file, line 2: 1000h is too long"),
-        ("loss-level 0.5\nprob delay\n0 1\n1 2\n", "file, line 1: take loss-level out, and write"),
+        (
+            "loss-level 0.5\nprob delay\n0 1\n1 2\n",
+            "take loss-level out, and write it as the link's airtime.loss_above",
+        ),
         ("# \n0.1,2ms\n1,3ms\n", "file, line 2: a CDF begins with the probability 0, not 0.1"),
         ("prob delay\n", "file: there are no points"),
     ],
@@ -227,7 +230,13 @@ def test_a_change_of_something_else_does_not_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    texts = {"rates": "0,1Mbit/s\n", "fates": "01", "table": "-1 1", "cdf": "0,1ms\n1,2ms\n"}
+    texts = {
+        "rates": "0,1Mbit/s\n",
+        "fates": "01",
+        "table": "-1 1",
+        "cdf": "0,1ms\n1,2ms\n",
+        "busy": "0,1ms\n1,2ms\n",
+    }
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
     before = changed_parameters(
@@ -237,13 +246,16 @@ def test_a_change_of_something_else_does_not_read_again(
             "loss": {"trace": "fates"},
             "jitter": {"spread": "1ms", "table": "table"},
             "slots": {"interval": {"cdf": "cdf"}},
+            "airtime": {"cdf": "busy"},
         },
     )
     for name in texts:
         (tmp_path / name).unlink()
     after = changed_parameters(before, {"delay": "5ms"})
     assert after == before.model_copy(update={"delay_ns": 5 * MS})
-    changed_parameters(before, {"loss": {"ecn": True}, "slots": {"packets": 5}})
+    changed_parameters(
+        before, {"loss": {"ecn": True}, "slots": {"packets": 5}, "airtime": {"loss_above": 0.9}}
+    )
     for change in ({"loss": {"trace": "fates"}}, {"jitter": {"table": "table"}}):
         with pytest.raises(TopologyError, match="No such file"):
             changed_parameters(before, change)
