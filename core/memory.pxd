@@ -6,13 +6,10 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from .layout cimport (
     DROP_REASON_COUNT, QFQ_GROUPS, Address, DeviceWaits, Event, FairClock, FlowQueue, Interface, Lateness, LateStretch,
-    MacEntry, Neighbor, Node, Pipe, PipeEntry, QfqGroup, QueuedPacket, Route, Shaper, Shared, Waiting,
+    MacEntry, Neighbor, Node, Pipe, PipeEntry, QfqGroup, QueuedPacket, Route, Shaper, Waiting,
 )
 from .route cimport TRIE_BLOCK
-
-
-cdef inline uint64_t shared_bytes(void *table) noexcept nogil:
-    return (<Shared *>table).bytes if table is not NULL else 0
+from .shared cimport table_bytes
 
 
 cdef inline uint64_t shaper_bytes(Shaper *shaper) noexcept nogil:
@@ -22,8 +19,7 @@ cdef inline uint64_t shaper_bytes(Shaper *shaper) noexcept nogil:
         total += sizeof(FairClock) + (shaper.fair.waiting.capacity + shaper.fair.eligible.capacity) * sizeof(uint32_t)
         if shaper.fair.groups is not NULL:
             total += QFQ_GROUPS * sizeof(QfqGroup)
-    total += shared_bytes(shaper.trace.table) + shared_bytes(shaper.loss.trace)
-    return total + shared_bytes(shaper.jitter.distribution) + shared_bytes(shaper.slots.distribution)
+    return total + table_bytes(shaper)
 
 
 cdef inline uint64_t pipe_bytes(Pipe *pipe) noexcept nogil:

@@ -28,6 +28,17 @@ cdef inline void shared_release(void *table) noexcept nogil:
         free(table)
 
 
+cdef inline uint64_t shared_bytes(void *table) noexcept nogil:
+    return (<Shared *>table).bytes if table is not NULL else 0
+
+
+cdef inline uint64_t table_bytes(Shaper *shaper) noexcept nogil:
+    """What the tables that a shaper holds take, each in full."""
+    cdef uint64_t total = shared_bytes(shaper.trace.table) + shared_bytes(shaper.loss.trace)
+    total += shared_bytes(shaper.airtime.distribution) + shared_bytes(shaper.jitter.distribution)
+    return total + shared_bytes(shaper.slots.distribution)
+
+
 cdef inline void release_tables(Shaper *shaper) noexcept nogil:
     """Let go of all that a shaper, or settings that no pipe has taken over, hold."""
     shared_release(shaper.trace.table)

@@ -154,6 +154,10 @@ def test_a_nodes_memory_counts_what_its_pipes_hold() -> None:
             {"discipline": "wfq", "flows": 4096, "jitter": points, "slots": points},
             4096 * 60 + 2 * TABLE_BYTES,
         ),
+        (
+            {"discipline": "wfq", "flows": 4096, "jitter": points, "slots": points, "airtime": points},
+            4096 * 60 + 3 * TABLE_BYTES,
+        ),
     ]
     plain, far = switch.memory_bytes(wire.near), switch.memory_bytes(wire.far)
     taken = [plain]
