@@ -137,17 +137,30 @@ cdef inline void queue_make_room(Worker *worker, Pipe *pipe) noexcept nogil:
 # Lists of the queues that take turns. A queue stands in one at most, and `list` says in which: 0 for none, else its number + 1.
 # One that drops have emptied keeps its turn until it comes.
 
-cdef inline void active_append(Shaper *shaper, uint32_t number, FlowQueue *queue) noexcept nogil:
-    """Let a queue that stands in no list wait at the end of one."""
-    cdef ActiveList *active = &shaper.active[number]
+cdef inline void list_link(Shaper *shaper, ActiveList *active, FlowQueue *queue) noexcept nogil:
+    """Put a queue at the end of a list."""
     cdef uint32_t index = <uint32_t>(queue - shaper.queues) + 1
-    queue.list = <unsigned char>(number + 1)
     queue.next_active = 0
     if active.last:
         shaper.queues[active.last - 1].next_active = index
     else:
         active.first = index
     active.last = index
+
+
+cdef inline FlowQueue *list_unlink(Shaper *shaper, ActiveList *active) noexcept nogil:
+    """Take the first queue out of a list, which has one."""
+    cdef FlowQueue *queue = &shaper.queues[active.first - 1]
+    active.first = queue.next_active
+    if active.first == 0:
+        active.last = 0
+    return queue
+
+
+cdef inline void active_append(Shaper *shaper, uint32_t number, FlowQueue *queue) noexcept nogil:
+    """Let a queue that stands in no list wait at the end of one."""
+    queue.list = <unsigned char>(number + 1)
+    list_link(shaper, &shaper.active[number], queue)
 
 
 cdef inline FlowQueue *active_first(Shaper *shaper, uint32_t number) noexcept nogil:
@@ -157,11 +170,9 @@ cdef inline FlowQueue *active_first(Shaper *shaper, uint32_t number) noexcept no
 
 cdef inline FlowQueue *active_pop(Shaper *shaper, uint32_t number) noexcept nogil:
     """Take the queue whose turn it is out of its list; NULL where none waits."""
-    cdef FlowQueue *queue = active_first(shaper, number)
-    if queue is NULL:
+    cdef FlowQueue *queue
+    if shaper.active[number].first == 0:
         return NULL
-    shaper.active[number].first = queue.next_active
-    if queue.next_active == 0:
-        shaper.active[number].last = 0
+    queue = list_unlink(shaper, &shaper.active[number])
     queue.list = 0
     return queue

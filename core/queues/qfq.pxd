@@ -30,7 +30,7 @@ from ..layout cimport (
 from ..platform cimport debug_assert, highest_bit, must_zero
 from .classify cimport flow_queue_of, packet_precedence
 from .fair_clock cimport VIRTUAL_SHIFT, fair_begin, virtual_before, virtual_cost
-from .flow_queue cimport queue_make_room, queue_pop, queue_push
+from .flow_queue cimport list_link, list_unlink, queue_make_room, queue_pop, queue_push
 
 cdef enum:
     USUAL_BYTES = 1514
@@ -63,23 +63,15 @@ cdef inline uint64_t qfq_finish(FairClock *fair, uint32_t group) noexcept nogil:
 # Lists of queues: those in one slot are linked by next_active, those that are idle by heap_place.
 
 cdef inline void slot_append(Shaper *shaper, ActiveList *slot, FlowQueue *queue) noexcept nogil:
-    cdef uint32_t index = <uint32_t>(queue - shaper.queues) + 1
     queue.list |= FAIR_IN_SLOT
-    queue.next_active = 0
-    if slot.last:
-        shaper.queues[slot.last - 1].next_active = index
-    else:
-        slot.first = index
-    slot.last = index
+    list_link(shaper, slot, queue)
 
 
 cdef inline FlowQueue *slot_pop(Shaper *shaper, QfqGroup *group) noexcept nogil:
     """Take the first queue of a group's first slot."""
     cdef ActiveList *slot = &group.slots[group.first]
-    cdef FlowQueue *queue = &shaper.queues[slot.first - 1]
-    slot.first = queue.next_active
+    cdef FlowQueue *queue = list_unlink(shaper, slot)
     if slot.first == 0:
-        slot.last = 0
         group.taken &= ~<uint32_t>1
     queue.list &= ~FAIR_IN_SLOT
     return queue
