@@ -2,7 +2,7 @@
 #
 # A frame is read into an MTU-sized buffer and, as far as it is longer, into a large spill buffer that is chained
 # behind it, so that a small frame never holds a large buffer. Super-frames come and go whole, with a virtio header
-# before them (vnet.pxd); segments that follow each other are joined on the way out. What a device does not take is
+# before them (vnet.pxd), for which buffers have room; segments that follow each other are joined on the way out. What a device does not take is
 # the emulator's own loss, and counted as such.
 
 from libc.stdint cimport int64_t, uint32_t, uint8_t
@@ -13,7 +13,7 @@ from .layout cimport (
     DROP_DEVICE_WRITE, DROP_POOL_EMPTY, DROP_VNET_HEADER, POSTED_DEVICE_GONE, POSTED_LINK_CHANGED, Node, Packet, Pipe,
     Reading, Worker,
 )
-from .packet cimport ROOM_LARGE, ROOM_MTU, packet_new, packet_release
+from .packet cimport ROOM_LARGE, ROOM_MTU, packet_headroom, packet_new, packet_release
 from .pipe cimport pipe_reverse, pipe_set_up
 from .platform cimport is_unlikely
 from .schedule cimport count_drop, drop, input_drop, post
@@ -29,20 +29,18 @@ cdef enum:
     FRAME_PARTS = 256              # pieces of memory that one frame which leaves may lie in, its virtio header included
 
 
-cdef inline bint reading_prepare(Worker *worker, Reading *reading, uint8_t *header, uint32_t header_bytes, iovec *parts) noexcept nogil:
-    """Have buffers for a frame, and the three parts that it will be read into. False: the pool is at its limit."""
+cdef inline bint reading_prepare(Worker *worker, Reading *reading, uint32_t header_bytes, iovec *parts) noexcept nogil:
+    """Have buffers for a virtio header and a frame, and the two parts that they will be read into. False: the pool is at its limit."""
     if reading.buffer is NULL:
         reading.buffer = packet_new(&worker.pool, ROOM_MTU)
     if reading.spill is NULL:
         reading.spill = packet_new(&worker.pool, ROOM_LARGE)
     if is_unlikely(reading.buffer is NULL or reading.spill is NULL):
         return False
-    parts[0].iov_base = header
-    parts[0].iov_len = header_bytes
-    parts[1].iov_base = reading.buffer.data
-    parts[1].iov_len = ROOM_MTU
-    parts[2].iov_base = reading.spill.data
-    parts[2].iov_len = ROOM_LARGE
+    parts[0].iov_base = reading.buffer.data - header_bytes
+    parts[0].iov_len = header_bytes + ROOM_MTU
+    parts[1].iov_base = reading.spill.data
+    parts[1].iov_len = ROOM_LARGE
     return True
 
 
@@ -61,9 +59,9 @@ cdef inline Packet *reading_take(Reading *reading, uint32_t length, int64_t time
     return packet
 
 
-cdef inline bint frame_understand(Worker *worker, Node *node, Packet *packet, const uint8_t *header) noexcept nogil:
-    """Mark a frame that was read by its virtio header. False: it made no sense, and has been dropped."""
-    if is_unlikely(not vnet_parse(&worker.pool, packet, header)):
+cdef inline bint frame_understand(Worker *worker, Node *node, Packet *packet, uint32_t header_bytes) noexcept nogil:
+    """Mark a frame that was read by the virtio header before it. False: it made no sense, and has been dropped."""
+    if is_unlikely(not vnet_parse(&worker.pool, packet, packet.data - header_bytes)):
         drop(worker, node, packet, DROP_VNET_HEADER)
         return False
     return True
@@ -91,9 +89,14 @@ cdef inline Packet *frame_join(Worker *worker, Node *node, Packet **vector, uint
 
 
 cdef inline uint32_t frame_parts(Packet *packet, uint8_t *header, uint32_t header_bytes, iovec *parts) noexcept nogil:
-    """The pieces that a frame lies in, its virtio header first: how many; 0 if they are more than FRAME_PARTS."""
+    """The pieces that a frame lies in, its virtio header first: how many; 0 if they are more than FRAME_PARTS.
+
+    The header is put right before the frame, or at `header` where others may see what is there.
+    """
     cdef uint32_t count = 1
-    vnet_build(packet, header)
+    if packet.parent is NULL and packet.references == 1 and packet_headroom(packet) >= header_bytes:
+        header = packet.data - header_bytes
+    vnet_build(packet, header, header_bytes)
     parts[0].iov_base = header
     parts[0].iov_len = header_bytes
     while packet is not NULL:

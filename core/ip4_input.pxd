@@ -6,7 +6,7 @@
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
-from .ether cimport ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_GROUP_BIT, VLAN_TAG, interface_count, mac_load
+from .ether cimport ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_GROUP_BIT, VLAN_TAG, interface_send_vector, mac_load
 from .flow cimport (
     UDP_HEADER, UDP_STAMP, flow_datagram, flow_echo_reply, flow_icmp_error, flow_of_datagram, udp_checksum,
 )
@@ -27,14 +27,13 @@ from .layout cimport (
     DROP_IP_NO_ROUTE, DROP_IP_PROTOCOL_UNKNOWN, DROP_IP_ROUTE_UNREACHABLE, DROP_IP_SOURCE_MARTIAN,
     DROP_IP_SOURCE_ROUTE, DROP_IP_TOTAL_LENGTH, DROP_IP_TRUNCATED, DROP_IP_TTL, DROP_IP_VERSION,
     DROP_NEIGHBOR_TABLE_FULL, DROP_POOL_EMPTY, DROP_UDP_CHECKSUM, DROP_UDP_LENGTH, DROP_UDP_PORT_UNREACHABLE,
-    DROP_UDP_TRUNCATED, KIND_ROUTER, ROUTE_CONNECTED, ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Flow, Interface,
+    DROP_UDP_TRUNCATED, HEADER_PLAIN, KIND_ROUTER, ROUTE_CONNECTED, ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Flow, Interface,
     Neighbor, Node, Packet, Route, Worker,
 )
 from .neighbor cimport arp_input, header_write, interface_has, interface_reaches, neighbor_find
 from .packet cimport checksum_add, packet_checksum, packet_release, packet_trim
-from .pipe cimport pipe_send
-from .platform cimport get16, get32, is_likely, is_unlikely, load16, load32, prefetch, store16
-from .route cimport route_lookup, route_set
+from .platform cimport get16, get32, is_likely, is_unlikely, load16, load32, prefetch, store32
+from .route cimport route_lookup, route_lookup_settled, route_set, route_table_settle
 from .schedule cimport count_drop, drop, own_header, read_header
 from .segment cimport packet_segment, wire_bytes, wire_frame_bytes, wire_segments
 
@@ -172,11 +171,11 @@ cdef inline bint has_source_route(uint8_t *ip, uint32_t header_length) noexcept 
 cdef inline void ip4_decrement_ttl(uint8_t *ip) noexcept nogil:
     """TTL - 1, and the checksum with it: RFC 1624, eqn. 3: HC' = ~(~HC + ~m + m'), where m' = m - 0x0100, so HC' = HC + 0x0100.
 
-    The words are read in the machine's (little-endian) order, where TTL is the low byte of its word: HC + 0x0001.
+    The four bytes from TTL on are read in the machine's (little-endian) order: the low one is TTL, the high two are the checksum, + 0x0001
+    there, and once more where that comes to 0xFFFF or carries.
     """
-    cdef uint32_t checksum = <uint32_t>load16(ip + 10) + 1
-    ip[8] -= 1
-    store16(ip + 10, <uint16_t>(checksum + (checksum >= 0xFFFF)))
+    cdef uint32_t old = load32(ip + 8)
+    store32(ip + 8, old + 0xFFFF + (<uint32_t>(old >= 0xFFFE0000u) << 16))
 
 
 cdef inline void ip4_forward(
@@ -218,8 +217,8 @@ cdef inline void ip4_forward(
 
 
 cdef inline Neighbor *fast_neighbor(Node *node, uint32_t destination) noexcept nogil:
-    """The adjacency for a destination if it is known already and plainly forwarded to; else NULL."""
-    cdef Route *route = route_lookup(&node.table, destination)
+    """The adjacency for a destination if it is known already and plainly forwarded to; else NULL. The route table has been settled."""
+    cdef Route *route = route_lookup_settled(&node.table, destination)
     if route is NULL or not is_one_host(destination):
         return NULL
     if route.kind == ROUTE_GATEWAY:
@@ -234,10 +233,13 @@ cdef inline bint passes_whole(
 ) noexcept nogil:
     """Whether a super-frame is plainly forwarded, so that its segments need not be looked at one by one."""
     cdef uint8_t *ip = packet.data + ETHER_HEADER
-    cdef Neighbor *neighbor = fast_neighbor(node, get32(ip + 16))
+    cdef Neighbor *neighbor
+    if node.kind != KIND_ROUTER or link_broadcast or ip[8] <= 1:
+        return False
+    neighbor = fast_neighbor(node, get32(ip + 16))
     return (
-        node.kind == KIND_ROUTER and not link_broadcast and ip[8] > 1 and neighbor is not NULL
-        and neighbor.interface != interface and wire_frame_bytes(packet) - ETHER_HEADER <= neighbor.interface.mtu
+        neighbor is not NULL and neighbor.interface != interface
+        and wire_frame_bytes(packet) - ETHER_HEADER <= neighbor.interface.mtu
         and (header_length == IP_HEADER or not has_source_route(ip, header_length))
     )
 
@@ -374,6 +376,20 @@ cdef inline bint checksum_good(uint8_t *ip) noexcept nogil:
     return total == 0xFFFFu
 
 
+cdef inline bint header_is_plain(Packet *packet) noexcept nogil:
+    """Whether nothing in a frame's Ethernet and IP headers, wherever it goes, keeps it from being forwarded: no options, no padding, one good source."""
+    cdef uint8_t *frame = packet.data
+    cdef uint8_t *ip = frame + ETHER_HEADER
+    return (
+        load16(frame + 12) == ETHER_TYPE_IP4_RAW
+        and not frame[6] & MAC_GROUP_BIT
+        and ip[0] == 0x45
+        and get16(ip + 2) + ETHER_HEADER == packet.total_length
+        and is_one_host(get32(ip + 12))
+        and (packet.checksum_state & CHECKSUM_IP_VALID or checksum_good(ip))
+    )
+
+
 cdef inline uint32_t longest_forwarded(Interface *interface, Neighbor *neighbor) noexcept nogil:
     """Bytes of the longest packet that is plainly forwarded from an interface to a neighbour; 0 where none is."""
     if neighbor is NULL or neighbor.interface == interface or neighbor.interface.output is NULL:
@@ -389,54 +405,58 @@ cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet 
     cdef uint32_t last_destination = node.table.recent_destinations[side]
     cdef uint32_t longest = longest_forwarded(interface, neighbor)
     cdef Interface *output = NULL
+    cdef uint32_t first = 0        # frames from here on leave together, by `output`: so many packets and bytes
     cdef uint64_t packets = 0
     cdef uint64_t bytes = 0
+    cdef bint plain
     cdef uint32_t destination, i
+    cdef Neighbor *found
     cdef Packet *packet
     cdef uint8_t *frame
     cdef uint8_t *ip
+    if is_unlikely(node.table.dirty):
+        route_table_settle(&node.table)
     for i in range(count):
         packet = vector[i]
         if i + 4 < count:
             prefetch(vector[i + 4].data)
         frame = packet.data
         ip = frame + ETHER_HEADER
-        if is_unlikely(packet.length < ETHER_HEADER + IP_HEADER):
-            ether_input(worker, interface, packet)
-            neighbor = NULL
-            continue
-        destination = get32(ip + 16)
-        if destination != last_destination or neighbor is NULL:
-            neighbor = fast_neighbor(node, destination)
-            last_destination = destination
-            longest = longest_forwarded(interface, neighbor)
-        if is_likely(
-            wire_frame_bytes(packet) - ETHER_HEADER <= longest
-            and neighbor.usable_until_ns >= packet.time_ns
-            and load16(frame + 12) == ETHER_TYPE_IP4_RAW
-            and mac_load(frame) == interface.mac
-            and not frame[6] & MAC_GROUP_BIT
-            and ip[0] == 0x45
-            and ip[8] > 1
-            and get16(ip + 2) + ETHER_HEADER == packet.total_length
-            and packet.parent is NULL
-            and packet.references == 1
-            and is_one_host(get32(ip + 12))
-            and (packet.checksum_state & CHECKSUM_IP_VALID or checksum_good(ip))
-        ):
-            packet.checksum_state |= CHECKSUM_IP_VALID
-            ip4_decrement_ttl(ip)
-            header_write(frame, neighbor)
-            if neighbor.interface != output:
-                interface_count(output, packets, bytes)
-                output = neighbor.interface
-                packets = bytes = 0
-            packets += wire_segments(packet)
-            bytes += wire_bytes(packet)
-            pipe_send(worker, output.output, packet, packet.time_ns)
-        else:
-            ether_input(worker, interface, packet)
-            neighbor = NULL  # what it did may have changed neighbours or routes
-    interface_count(output, packets, bytes)
+        plain = False
+        if is_likely(packet.length >= ETHER_HEADER + IP_HEADER):
+            destination = get32(ip + 16)
+            if destination != last_destination or neighbor is NULL:
+                last_destination = destination
+                found = fast_neighbor(node, destination)
+                if found != neighbor:
+                    neighbor = found
+                    longest = longest_forwarded(interface, neighbor)
+            plain = (
+                wire_frame_bytes(packet) - ETHER_HEADER <= longest
+                and neighbor.usable_until_ns >= packet.time_ns
+                and mac_load(frame) == interface.mac
+                and ip[8] > 1
+                and packet.parent is NULL
+                and packet.references == 1
+                and (packet.checksum_state & HEADER_PLAIN or header_is_plain(packet))
+            )
+        if is_unlikely(not plain or neighbor.interface != output):
+            interface_send_vector(worker, output, vector + first, i - first, packets, bytes)
+            packets = bytes = 0
+            first = i
+            if is_unlikely(not plain):
+                ether_input(worker, interface, packet)
+                neighbor = NULL  # what it did may have changed neighbours
+                longest = 0
+                output = NULL
+                first = i + 1
+                continue
+            output = neighbor.interface
+        packet.checksum_state |= CHECKSUM_IP_VALID | HEADER_PLAIN
+        ip4_decrement_ttl(ip)
+        header_write(frame, neighbor)
+        packets += wire_segments(packet)
+        bytes += wire_bytes(packet)
+    interface_send_vector(worker, output, vector + first, count - first, packets, bytes)
     node.table.recent_neighbors[side] = neighbor
     node.table.recent_destinations[side] = last_destination

@@ -8,7 +8,7 @@
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
 from .packet_layout cimport (
-    CHECKSUM_IP_VALID, CHECKSUM_PARTIAL, CHECKSUM_TCP_PARTIAL, CHECKSUM_UDP_PARTIAL, PACKET_HEADROOM,
+    CHECKSUM_IP_VALID, CHECKSUM_PARTIAL, CHECKSUM_TCP_PARTIAL, CHECKSUM_UDP_PARTIAL, HEADER_PLAIN, PACKET_HEADROOM,
     PACKET_METADATA, Packet, PacketList, Pool, SIZE_CLASSES, Slab,
 )
 from .shaper_layout cimport (
@@ -289,10 +289,10 @@ cdef struct RouteTable:
     Neighbor *recent_neighbors[2]  # what frames by even and by odd ports found last, until something changes
     uint32_t recent_destinations[2]
     Route *routes                  # longest prefixes first
-    uint32_t *trie                 # blocks of 256 entries, one byte of the address each
+    uint32_t *lookup               # of a handful: masks, then prefixes; of more: a trie's blocks of 256 entries
     uint32_t count
     uint32_t capacity
-    uint32_t trie_blocks
+    uint32_t trie_blocks           # 0: a handful
     uint32_t trie_capacity
     uint8_t dirty
 

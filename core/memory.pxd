@@ -8,7 +8,7 @@ from .layout cimport (
     DROP_REASON_COUNT, QFQ_GROUPS, Address, DeviceWaits, Event, FairClock, FlowQueue, Interface, Lateness, LateStretch,
     MacEntry, Neighbor, Node, Pipe, PipeEntry, QfqGroup, QueuedPacket, Route, Shaper, Waiting,
 )
-from .route cimport TRIE_BLOCK
+from .route cimport HANDFUL_BYTES, TRIE_BLOCK
 from .shared cimport table_bytes
 
 
@@ -41,6 +41,8 @@ cdef inline uint64_t node_bytes(Node *node) noexcept nogil:
         total += sizeof(DeviceWaits) + node.waits.lateness.stretch_capacity * sizeof(LateStretch)
     total += node.events.capacity * sizeof(Event) + node.table.capacity * sizeof(Route)
     total += node.table.trie_capacity * TRIE_BLOCK * sizeof(uint32_t)
+    if node.table.lookup is not NULL and node.table.trie_blocks == 0:
+        total += HANDFUL_BYTES
     total += node.neighbor_capacity * sizeof(void *) + node.neighbor_count * sizeof(Neighbor)
     total += node.mac_capacity * sizeof(MacEntry)
     if node.drops is not NULL:

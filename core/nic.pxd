@@ -21,7 +21,7 @@ from .layout cimport (
 )
 from .platform cimport is_unlikely, put16
 from .schedule cimport count_drop, drop
-from .vnet cimport VLAN, VNET_HEADER
+from .vnet cimport VLAN
 
 cdef extern from "<sys/socket.h>" nogil:
     cdef struct timespec
@@ -66,7 +66,7 @@ cdef enum:
 cdef struct Writing:
     mmsghdr messages[WRITE_BATCH]
     iovec parts[WRITE_PARTS]
-    uint8_t headers[WRITE_BATCH][VNET_HEADER]
+    uint8_t headers[WRITE_BATCH][NIC_VNET_HEADER]
     Packet *packets[WRITE_BATCH]
     uint32_t count
     uint32_t parts_used
@@ -95,12 +95,12 @@ cdef inline void put_tag_back(Packet *packet, msghdr *message) noexcept nogil:
     packet.header_length += VLAN_TAG
 
 
-cdef inline void nic_take(Worker *worker, Node *node, Packet *packet, const uint8_t *header, msghdr *message) noexcept nogil:
+cdef inline void nic_take(Worker *worker, Node *node, Packet *packet, msghdr *message) noexcept nogil:
     if is_unlikely(message.msg_flags & MSG_TRUNC):
         drop(worker, node, packet, DROP_ETHER_TOO_LONG)
     elif is_unlikely(packet.length < ETHER_HEADER):
         drop(worker, node, packet, DROP_ETHER_TRUNCATED)
-    elif frame_understand(worker, node, packet, header):
+    elif frame_understand(worker, node, packet, NIC_VNET_HEADER):
         put_tag_back(packet, message)
         frame_enter(worker, node, packet)
 
@@ -108,18 +108,17 @@ cdef inline void nic_take(Worker *worker, Node *node, Packet *packet, const uint
 cdef inline bint nic_read(Worker *worker, Node *node, int64_t time_ns) noexcept nogil:
     """Take in what the device has, at most a batch, all of it at one logical time. True: it has no more."""
     cdef mmsghdr messages[READING_BATCH]
-    cdef iovec parts[READING_BATCH][3]
-    cdef uint8_t headers[READING_BATCH][VNET_HEADER]
+    cdef iovec parts[READING_BATCH][2]
     cdef uint64_t controls[READING_BATCH][CONTROL_WORDS]
     cdef unsigned int prepared = 0
     cdef int count, i
     cdef Packet *packet
     while prepared < READING_BATCH and reading_prepare(
-        worker, &worker.readings[prepared], headers[prepared], NIC_VNET_HEADER, parts[prepared]
+        worker, &worker.readings[prepared], NIC_VNET_HEADER, parts[prepared]
     ):
         memset(&messages[prepared], 0, sizeof(mmsghdr))
         messages[prepared].msg_hdr.msg_iov = parts[prepared]
-        messages[prepared].msg_hdr.msg_iovlen = 3
+        messages[prepared].msg_hdr.msg_iovlen = 2
         messages[prepared].msg_hdr.msg_control = controls[prepared]
         messages[prepared].msg_hdr.msg_controllen = sizeof(controls[0])
         prepared += 1
@@ -135,7 +134,7 @@ cdef inline bint nic_read(Worker *worker, Node *node, int64_t time_ns) noexcept 
     for i in range(count):
         if messages[i].msg_len > NIC_VNET_HEADER:
             packet = reading_take(&worker.readings[i], messages[i].msg_len - NIC_VNET_HEADER, time_ns)
-            nic_take(worker, node, packet, headers[i], &messages[i].msg_hdr)
+            nic_take(worker, node, packet, &messages[i].msg_hdr)
     return count < <int>prepared
 
 

@@ -219,6 +219,11 @@ cdef inline Packet *packet_new(Pool *pool, uint32_t room) noexcept nogil:
     return packet
 
 
+cdef inline uint32_t packet_headroom(Packet *packet) noexcept nogil:
+    """Bytes before a packet's first one that are its own; not to be asked of a view."""
+    return <uint32_t>(packet.data - <uint8_t *>packet) - PACKET_METADATA
+
+
 cdef inline void segment_release(Pool *pool, Packet *segment) noexcept nogil:
     cdef Packet *parent
     debug_assert(segment.references > 0)

@@ -11,7 +11,7 @@
 # remainder is rounded up to a whole nanosecond. A pipe that is asked for anything else gets a shaper (shaper.pxd), and
 # keeps it.
 
-from libc.stdint cimport UINT64_MAX, int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from .capture cimport capture_begin, capture_end, capture_link_drop
@@ -20,7 +20,7 @@ from .layout cimport (
     CROSSING_LIMIT, DROP_POOL_EMPTY, FATE_SPARED, LINK_DOWN, LINK_LOOP, LINK_LOSS, LINK_QUEUE_FULL, OBSERVE_CAPTURE,
     WAY_IDEAL, WAY_SHAPED, WAY_SPECIAL, Event, Node, Packet, Pipe, PipeEntry, Shaper, Waiting, Worker,
 )
-from .line cimport pipe_append, pipe_close_up, pipe_first, pipe_grow
+from .line cimport pipe_append, pipe_append_vector, pipe_close_up, pipe_first, pipe_grow
 from .packet cimport packet_release
 from .platform cimport is_likely, is_unlikely, must_resize
 from .queues.discipline cimport discipline_enqueue
@@ -115,7 +115,7 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
         packet_release(&worker.pool, packet)
         return
     else:
-        packet.crossings = <unsigned short>(worker.round + 1)
+        packet.crossings = <uint16_t>(worker.round + 1)
     if packet is not NULL:
         pipe.last_arrival_ns = arrival_ns
     if pipe.bandwidth_bps:
@@ -174,7 +174,7 @@ cdef inline void pipe_send(Worker *worker, Pipe *pipe, Packet *packet, int64_t t
         if is_unlikely(worker.round >= CROSSING_LIMIT):
             pipe_send_special(worker, pipe, packet, time_ns)
             return
-        packet.crossings = <unsigned short>(worker.round + 1)
+        packet.crossings = <uint16_t>(worker.round + 1)
         pipe_append(worker, pipe, packet, time_ns)
     elif is_likely(
         pipe.way == WAY_SHAPED and (
@@ -185,6 +185,16 @@ cdef inline void pipe_send(Worker *worker, Pipe *pipe, Packet *packet, int64_t t
         pipe_shape(worker, pipe, packet, time_ns)
     else:
         pipe_send_special(worker, pipe, packet, time_ns)
+
+
+cdef inline void pipe_send_vector(Worker *worker, Pipe *pipe, Packet **vector, uint32_t count) noexcept nogil:
+    """pipe_send() for one packet after the other, each at its logical time."""
+    cdef uint32_t i
+    if is_likely(pipe.way == WAY_IDEAL and worker.round < CROSSING_LIMIT):
+        pipe_append_vector(worker, pipe, vector, count, <uint16_t>(worker.round + 1))
+    else:
+        for i in range(count):
+            pipe_send(worker, pipe, vector[i], vector[i].time_ns)
 
 
 cdef inline int64_t pipe_quickest_ns(Pipe *pipe) noexcept nogil:
@@ -305,7 +315,7 @@ cdef inline void pipe_set_timing(
                     entry.arrival_ns = arrival_ns
                 entry.packet.crossings = 0
                 if entry.arrival_ns == worker.instant_ns:
-                    entry.packet.crossings = <unsigned short>(worker.round + 1)
+                    entry.packet.crossings = <uint16_t>(worker.round + 1)
         if under_way:
             arrival_ns = entry.arrival_ns
         i += 1

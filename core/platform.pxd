@@ -31,6 +31,7 @@ cdef extern from *:
     #define is_unlikely(condition) __builtin_expect(!!(condition), 0)
     #define prefetch(address) __builtin_prefetch(address)
     #define highest_bit(value) (63 - (uint32_t)__builtin_clzll(value))
+    #define lowest_bit(value) ((uint32_t)__builtin_ctz(value))
 
     static inline uint16_t load16(const void *p) { uint16_t v; memcpy(&v, p, 2); return v; }
     static inline uint32_t load32(const void *p) { uint32_t v; memcpy(&v, p, 4); return v; }
@@ -84,6 +85,7 @@ cdef extern from *:
     bint is_unlikely(bint condition) noexcept nogil
     void prefetch(const void *address) noexcept nogil
     uint32_t highest_bit(uint64_t value) noexcept nogil
+    uint32_t lowest_bit(uint32_t value) noexcept nogil
     uint16_t load16(const void *p) noexcept nogil
     uint32_t load32(const void *p) noexcept nogil
     uint64_t load64(const void *p) noexcept nogil

@@ -1,19 +1,42 @@
 # A node's route table (FIB): longest prefix match over IPv4.
 #
-# A handful of routes is a sorted array, longest prefixes first, that is read in order. Above that, a trie takes one
-# byte of the address a step; an entry is 0, an index into the array plus one, or the number of the next block with
-# the top bit set. The trie is made anew at the first look-up after a change, so that a thousand changes cost one.
+# The routes are an array, longest prefixes first. What packets are looked up in is made of it at the first look-up
+# after a change, so that a thousand changes cost one:
+# - A handful of routes is compared with the address all at once, so that the time does not depend on which of them holds it.
+# - Above that, a trie takes one byte of the address a step; an entry is 0, an index into the array plus one, or the number of
+#   the next block with the top bit set. Of all routes to one gateway it names the same one: however many there
+#   are, what a packet needs of them stays in the cache.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memmove, memset
 
-from .layout cimport Interface, Route, RouteTable
-from .platform cimport is_unlikely, must_resize
+from .layout cimport ROUTE_GATEWAY, Interface, Route, RouteTable
+from .platform cimport debug_assert, is_unlikely, lowest_bit, must_resize, must_zero
+
+cdef extern from *:
+    """
+    #ifndef MANYSTACK_ROUTE
+    #define MANYSTACK_ROUTE
+    /* A bit for each of 16 prefixes: whether it holds the address. Four at a time, without a branch. */
+    static inline uint32_t holders(const uint32_t *masks, const uint32_t *prefixes, uint32_t address) {
+        typedef uint32_t four __attribute__((vector_size(16)));
+        four found = {0}, bits = {1, 2, 4, 8}, mask, prefix;
+        for (int i = 0; i < 16; i += 4, bits <<= 4) {
+            memcpy(&mask, masks + i, sizeof mask);
+            memcpy(&prefix, prefixes + i, sizeof prefix);
+            found |= (four)((address & mask) == prefix) & bits;
+        }
+        return found[0] | found[1] | found[2] | found[3];
+    }
+    #endif
+    """
+    uint32_t holders(const uint32_t *masks, const uint32_t *prefixes, uint32_t address) noexcept nogil
 
 cdef enum:
     HANDFUL = 16
+    HANDFUL_BYTES = 128            # masks and prefixes
     TRIE_BLOCK = 256
     TRIE_DEEPER = 0x80000000u
 
@@ -86,15 +109,15 @@ cdef inline uint32_t trie_block(RouteTable *table, uint32_t fill) noexcept nogil
     cdef uint32_t i
     if block == table.trie_capacity:
         table.trie_capacity = table.trie_capacity * 2 if table.trie_capacity else 4
-        table.trie = <uint32_t *>must_resize(table.trie, <size_t>table.trie_capacity * TRIE_BLOCK * sizeof(uint32_t))
+        table.lookup = <uint32_t *>must_resize(table.lookup, <size_t>table.trie_capacity * TRIE_BLOCK * sizeof(uint32_t))
     for i in range(TRIE_BLOCK):
-        table.trie[block * TRIE_BLOCK + i] = fill
+        table.lookup[block * TRIE_BLOCK + i] = fill
     table.trie_blocks += 1
     return block
 
 
-cdef inline void trie_insert(RouteTable *table, uint32_t place) noexcept nogil:
-    """Insert a route, after all shorter ones."""
+cdef inline void trie_insert(RouteTable *table, uint32_t place, uint32_t target) noexcept nogil:
+    """Insert a route, after all shorter ones; who finds it is to find the one at `target`."""
     cdef uint32_t prefix = table.routes[place].prefix
     cdef int length = table.routes[place].length
     cdef uint32_t block = 0
@@ -102,47 +125,77 @@ cdef inline void trie_insert(RouteTable *table, uint32_t place) noexcept nogil:
     cdef uint32_t slot, entry, i
     while length > 8:
         slot = block * TRIE_BLOCK + (prefix >> shift & 255)
-        entry = table.trie[slot]
+        entry = table.lookup[slot]
         if not entry & TRIE_DEEPER:
             entry = trie_block(table, entry) | TRIE_DEEPER
-            table.trie[slot] = entry
+            table.lookup[slot] = entry
         block = entry & ~<uint32_t>TRIE_DEEPER
         shift -= 8
         length -= 8
     slot = block * TRIE_BLOCK + (prefix >> shift & 255)
     for i in range(<uint32_t>1 << (8 - length)):
-        table.trie[slot + i] = place + 1
+        table.lookup[slot + i] = target + 1
+
+
+cdef inline uint32_t first_alike(RouteTable *table, uint32_t *firsts, uint32_t mask, uint32_t place) noexcept nogil:
+    """The first route that was seen to lead to the same gateway as this one; `firsts` is a hash table of them, places plus one."""
+    cdef Route *route = &table.routes[place]
+    cdef Route *other
+    cdef uint32_t slot
+    if route.kind != ROUTE_GATEWAY:
+        return place
+    slot = <uint32_t>((<uint64_t>route.interface.port << 32 | route.gateway) * <uint64_t>0x9E3779B97F4A7C15u >> 32)
+    while firsts[slot & mask]:
+        other = &table.routes[firsts[slot & mask] - 1]
+        if other.gateway == route.gateway and other.interface == route.interface:
+            return firsts[slot & mask] - 1
+        slot += 1
+    firsts[slot & mask] = place + 1
+    return place
 
 
 cdef inline void route_table_settle(RouteTable *table) noexcept nogil:
-    """Make the trie anew after a change."""
+    """Make what packets are looked up in anew, after a change."""
     cdef uint32_t place = table.count
+    cdef uint32_t slots = 2 * HANDFUL
+    cdef uint32_t *firsts
+    free(table.lookup)
+    table.lookup = NULL
+    table.trie_blocks = table.trie_capacity = 0
     table.dirty = 0
-    table.trie_blocks = 0
     if table.count <= HANDFUL:
-        free(table.trie)
-        table.trie = NULL
-        table.trie_capacity = 0
+        table.lookup = <uint32_t *>must_resize(NULL, HANDFUL_BYTES)
+        for place in range(HANDFUL):  # what is left free holds no address
+            table.lookup[place] = table.routes[place].mask if place < table.count else 0
+            table.lookup[HANDFUL + place] = table.routes[place].prefix if place < table.count else 1
         return
+    while slots < 2 * table.count:
+        slots *= 2
+    firsts = <uint32_t *>must_zero(slots * sizeof(uint32_t))
     trie_block(table, 0)
     while place:  # from the shortest prefixes, which stand last, to the longest
         place -= 1
-        trie_insert(table, place)
+        trie_insert(table, place, first_alike(table, firsts, slots - 1, place))
+    free(firsts)
+
+
+cdef inline Route *route_lookup_settled(RouteTable *table, uint32_t address) noexcept nogil:
+    """route_lookup() in a table that has been settled since it was changed."""
+    cdef uint32_t entry
+    cdef int shift = 24
+    debug_assert(not table.dirty)
+    if table.trie_blocks == 0:
+        entry = holders(table.lookup, table.lookup + HANDFUL, address)
+        return &table.routes[lowest_bit(entry)] if entry else NULL
+    entry = table.lookup[address >> 24]
+    while entry & TRIE_DEEPER:
+        shift -= 8
+        entry = table.lookup[(entry & ~<uint32_t>TRIE_DEEPER) * TRIE_BLOCK + (address >> shift & 255)]
+    return &table.routes[entry - 1] if entry else NULL
 
 
 cdef inline Route *route_lookup(RouteTable *table, uint32_t address) noexcept nogil:
-    """The route of the longest prefix that holds the address; NULL where there is none."""
-    cdef uint32_t i, entry
-    cdef int shift = 24
+    """Where packets for an address go: its route, or another one to the same gateway. NULL where there is none."""
     if is_unlikely(table.dirty):
         route_table_settle(table)
-    if table.trie is NULL:
-        for i in range(table.count):
-            if (address & table.routes[i].mask) == table.routes[i].prefix:
-                return &table.routes[i]
-        return NULL
-    entry = table.trie[address >> 24]
-    while entry & TRIE_DEEPER:
-        shift -= 8
-        entry = table.trie[(entry & ~<uint32_t>TRIE_DEEPER) * TRIE_BLOCK + (address >> shift & 255)]
-    return &table.routes[entry - 1] if entry else NULL
+    return route_lookup_settled(table, address)

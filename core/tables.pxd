@@ -66,6 +66,7 @@ cdef inline Node *node_new(Tables *tables, uint8_t kind) noexcept nogil:
     node.neighbor_due_ns = never()
     node.icmp_tokens = ICMP_BURST
     node.device_fd = -1
+    node.table.dirty = 1
     tables.node_count += 1
     return node
 
@@ -132,7 +133,7 @@ cdef inline void node_free(Worker *worker, Node *node) noexcept nogil:
     free(node.events.events)
     free(node.ports)
     free(node.table.routes)
-    free(node.table.trie)
+    free(node.table.lookup)
     free(node.macs)
     free(node.drops)
     waits_free(node)

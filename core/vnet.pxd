@@ -119,9 +119,9 @@ cdef inline bint vnet_parse(Pool *pool, Packet *packet, const uint8_t *header) n
     return True
 
 
-cdef inline void vnet_build(Packet *packet, uint8_t *header) noexcept nogil:
+cdef inline void vnet_build(Packet *packet, uint8_t *header, uint32_t header_bytes) noexcept nogil:
     """The virtio header for a frame that leaves."""
-    memset(header, 0, VNET_HEADER)
+    memset(header, 0, header_bytes)
     if not packet.checksum_state & CHECKSUM_PARTIAL:
         return
     header[0] = VNET_NEEDS_CHECKSUM
@@ -164,7 +164,7 @@ cdef inline uint32_t join_header_length(Packet *packet) noexcept nogil:
 
 
 cdef inline void join_begin(Join *join, Packet *packet, bint takes_udp) noexcept nogil:
-    join.packet = packet
+    join.packet = join.last = packet
     join.header_length = join_header_length(packet)
     join.payload = packet.total_length - join.header_length
     join.total_length = packet.total_length
@@ -182,7 +182,7 @@ cdef inline bint join_fits(Join *join, Packet *packet) noexcept nogil:
     cdef uint32_t transport = join.packet.transport_offset
     cdef uint32_t payload
     if (
-        join.closed or packet.checksum_state != join.packet.checksum_state or packet.network_offset != network
+        join.closed or (packet.checksum_state ^ join.packet.checksum_state) & CHECKSUM_PARTIAL or packet.network_offset != network
         or packet.transport_offset != transport or join_header_length(packet) != join.header_length
         or join.parts == JOINED_SEGMENTS
     ):

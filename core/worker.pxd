@@ -25,7 +25,7 @@ from .neighbor cimport neighbor_timer, request_interval_ns
 from .nic cimport nic_read, nic_vector
 from .observe cimport pipe_observe
 from .packet cimport list_append, packet_release
-from .platform cimport atomic_load32, atomic_store32, atomic_store64, host_clock_ns, is_unlikely, prefetch
+from .platform cimport atomic_load32, atomic_store32, atomic_store64, debug_assert, host_clock_ns, is_likely, is_unlikely, prefetch
 from .ring cimport ring_wakes
 from .schedule cimport TIMER_FLOWS, TIMER_NEIGHBORS, TIMER_PIPES, TIMER_SOURCE, count_drop, drop, never, node_wake
 from .segment cimport packet_finish_checksum, packet_segment, wire_bytes, wire_segments
@@ -193,29 +193,42 @@ cdef inline void node_loopback(Worker *worker, Node *node) noexcept nogil:
     worker.loopback.count = 0
 
 
+cdef inline bint entry_arrives(PipeEntry *entry, int64_t last_ns, uint32_t last_round) noexcept nogil:
+    """Whether an entry of a line, and so all before it, arrives by (last_ns, last_round). Of one that was lost, nothing can be told."""
+    return entry.packet is not NULL and (
+        entry.arrival_ns < last_ns or (entry.arrival_ns == last_ns and entry.packet.crossings <= last_round)
+    )
+
+
 cdef inline uint32_t take_vector(Worker *worker, Pipe *pipe, int64_t last_ns, uint32_t last_round) noexcept nogil:
     """Take from a pipe what arrives by (last_ns, last_round), a vector at most; how many packets that are."""
     cdef uint32_t count = 0
     cdef uint32_t mask = pipe.capacity - 1
+    cdef uint32_t head = pipe.head
+    cdef uint32_t end = pipe.tail
     cdef uint64_t packets = 0
     cdef uint64_t bytes = 0
-    cdef PipeEntry *entry
+    cdef PipeEntry *ring = pipe.ring
     cdef Packet *packet
-    while pipe.head != pipe.tail and count < VECTOR_SIZE:
-        entry = &pipe.ring[pipe.head & mask]
-        packet = entry.packet
-        prefetch(pipe.ring[(pipe.head + 6) & mask].packet)
-        if is_unlikely(packet is NULL):
-            pipe.head += 1
-            continue
-        if entry.arrival_ns >= last_ns and (entry.arrival_ns > last_ns or packet.crossings > last_round):
-            break
-        packet.time_ns = entry.arrival_ns
-        packets += wire_segments(packet)
-        bytes += wire_bytes(packet)
-        worker.vector[count] = packet
-        count += 1
-        pipe.head += 1
+    cdef bint all_arrive
+    debug_assert(head != end)
+    if end - head > VECTOR_SIZE:
+        end = head + VECTOR_SIZE
+    all_arrive = entry_arrives(&ring[(end - 1) & mask], last_ns, last_round)
+    while head != end:
+        packet = ring[head & mask].packet
+        prefetch(ring[(head + 6) & mask].packet)
+        if is_likely(packet is not NULL):
+            if not all_arrive and not entry_arrives(&ring[head & mask], last_ns, last_round):
+                break
+            debug_assert(entry_arrives(&ring[head & mask], last_ns, last_round))
+            packet.time_ns = ring[head & mask].arrival_ns
+            packets += wire_segments(packet)
+            bytes += wire_bytes(packet)
+            worker.vector[count] = packet
+            count += 1
+        head += 1
+    pipe.head = head
     pipe.receiver.rx_packets += packets
     pipe.receiver.rx_bytes += bytes
     return count

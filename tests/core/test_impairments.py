@@ -142,14 +142,27 @@ def test_checksums_are_finished_before_a_bit_is_turned_over(wire: Wire, protocol
     assert wire.switch.pipe_statistics(wire.pipe)["corrupted_packets"] == len(expected)
 
 
-def test_a_router_drops_a_corrupted_header_and_passes_on_a_corrupted_payload() -> None:
-    """That the header was valid once is not believed after it has been corrupted."""
+@pytest.mark.parametrize("routers_before", [0, 1])
+def test_a_router_drops_a_corrupted_header_and_passes_on_a_corrupted_payload(routers_before: int) -> None:
+    """That the header was valid once, or found so by a router, is not believed after a corruption."""
     lab = Lab()
     _, (inside, outside) = lab.router("10.0.1.1/24", "10.0.2.1/24")
-    first, second = lab.wire(inside, "10.0.1.9"), lab.wire(outside, "10.0.2.9")
+    second = lab.wire(outside, "10.0.2.9")
+    if routers_before:
+        before, (near, far) = lab.router("10.0.0.1/24", "10.0.1.9/24")
+        lab.route(before, "10.0.2.0/24", "10.0.1.1")
+        corrupted = lab.link(far, inside)[0]
+        first = lab.wire(near, "10.0.0.9")
+    else:
+        first = lab.wire(inside, "10.0.1.9")
+        corrupted = first.pipe_in
     lab.quiet()
     second.introduce("10.0.2.1")
-    lab.switch.set_pipe(first.pipe_in, shaping={"corrupt": 1.0})
+    if routers_before:  # the two find each other
+        first.send_ip(ip4("10.0.1.9", "10.0.2.9"))
+        lab.run(0)
+        assert len(second.take(TYPE_IP4)) == 1
+    lab.switch.set_pipe(corrupted, shaping={"corrupt": 1.0})
     payload = udp("10.0.1.9", "10.0.2.9", bytes(60))
     for number in range(300):
         first.send_ip(ip4("10.0.1.9", "10.0.2.9", payload, identification=number))

@@ -56,6 +56,19 @@ QUICK = Shape(bandwidth_bps=1000 * SECOND)
     [("send", [99] * 9), ("wait", 900), ("change", Shape(bandwidth_bps=SECOND)), ("send", [99])],
     False,
 )
+# The last in the line is lost, and still has the arrival that it would have had at the old rate.
+@example(
+    Shape(bandwidth_bps=8_000_000),
+    [
+        ("send", [100] * 3),
+        ("change", Shape(bandwidth_bps=8_000_000, loss=1.0)),
+        ("send", [100]),
+        ("change", Shape(bandwidth_bps=1_000_000)),
+        ("wait", 900_000),
+        ("wait", 100_000),
+    ],
+    True,
+)
 def test_a_pipe_does_what_its_rules_say(
     shape: Shape, actions: list[tuple[str, object]], run_ahead: bool
 ) -> None:

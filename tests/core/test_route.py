@@ -141,6 +141,17 @@ def test_longest_prefix_with_thousands_of_routes() -> None:
     switch.close()
 
 
+def test_a_router_without_any_route_knows_no_way(lab: Lab) -> None:
+    router = lab.switch.add_node(core.ROUTER)
+    wire = lab.wire(lab.interface(router))
+    lab.quiet()
+    for _ in range(3):
+        wire.send_ip(ip4(A, B))
+    lab.run(0)
+    assert lab.drops(router) == {"ip_no_route": 3}
+    assert lab.switch.lookup(router, ip(B)) == ("none", None, None)
+
+
 def test_the_prefix_lengths_at_the_face_are_checked(lab: Lab) -> None:
     router, (left,) = lab.router("10.0.0.1/24")
     for length in (33, 64, 255, 1 << 31):
