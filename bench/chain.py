@@ -50,6 +50,38 @@ class Chain:
         return self.switch.pipe_statistics(self.sink_pipe)["delivered_packets"]
 
 
+@dataclass(frozen=True)
+class Row:
+    """Routers in a row between two ports, which discard what arrives; of each link, both pipes."""
+
+    source: int
+    sink: int
+    nodes: list[int]
+    pipes: list[tuple[int, int]]
+
+    def introduce_sink(self, switch: Switch) -> None:
+        """Let the sink ask for its router, which so learns of the sink (RFC 826)."""
+        last = len(self.nodes)
+        switch.inject(self.sink, arp_request(SINK_MAC, address(last, 2), address(last, 1)))
+
+
+def plant(switch: Switch, routers: int) -> Row:
+    """Add `source - r1 - … - rK - sink` to an engine, without routes. All rows have the same addresses."""
+    source, sink = switch.add_node(PORT), switch.add_node(PORT)
+    nodes = [switch.add_node(ROUTER) for _ in range(routers)]
+    left = [switch.add_interface(node, mac(index, 1)) for index, node in enumerate(nodes)]
+    right = [switch.add_interface(node, mac(index, 2)) for index, node in enumerate(nodes)]
+    for index in range(routers):
+        switch.add_address(left[index], address(index, 2), 30)
+        switch.add_address(right[index], address(index + 1, 1), 30)
+    starts = [switch.add_interface(source, SOURCE_MAC), *right]
+    ends = [*left, switch.add_interface(sink, SINK_MAC)]
+    pipes = [switch.add_link(start, end) for start, end in zip(starts, ends, strict=True)]
+    switch.discard_frames(source, True)
+    switch.discard_frames(sink, True)
+    return Row(source, sink, nodes, pipes)
+
+
 @contextmanager
 def open_chain(routers: int, *, shaped: bool, proof: bool = False) -> Iterator[Chain]:
     """A chain of `routers` in virtual time; each knows its neighbors, and the sink discards what arrives.
@@ -58,38 +90,27 @@ def open_chain(routers: int, *, shaped: bool, proof: bool = False) -> Iterator[C
     """
     switch = Switch(proof=proof)
     try:
-        source, sink = switch.add_node(PORT), switch.add_node(PORT)
-        nodes = [switch.add_node(ROUTER) for _ in range(routers)]
-        left = [switch.add_interface(node, mac(index, 1)) for index, node in enumerate(nodes)]
-        right = [switch.add_interface(node, mac(index, 2)) for index, node in enumerate(nodes)]
-        for index in range(routers):
-            switch.add_address(left[index], address(index, 2), 30)
-            switch.add_address(right[index], address(index + 1, 1), 30)
-        starts = [switch.add_interface(source, SOURCE_MAC), *right]
-        ends = [*left, switch.add_interface(sink, SINK_MAC)]
-        pipes = [switch.add_link(start, end) for start, end in zip(starts, ends, strict=True)]
-        for pipe in [pipe for pair in pipes for pipe in pair] if shaped else []:
+        row = plant(switch, routers)
+        for pipe in [pipe for pair in row.pipes for pipe in pair] if shaped else []:
             switch.set_pipe(
                 pipe, bandwidth_bps=BANDWIDTH_BPS, overhead_bytes=OVERHEAD_BYTES, delay_ns=DELAY_NS
             )
-        for index, node in enumerate(nodes[:-1]):
+        for index, node in enumerate(row.nodes[:-1]):
             switch.add_route(node, address(routers, 0), 30, address(index + 1, 2))
-        switch.discard_frames(source, True)
-        switch.discard_frames(sink, True)
         wire_ns = (FRAME_BYTES + OVERHEAD_BYTES) * 8 * 1_000_000_000 // BANDWIDTH_BPS
         chain = Chain(
             switch=switch,
-            source=source,
-            sink_pipe=pipes[-1][0],
+            source=row.source,
+            sink_pipe=row.pipes[-1][0],
             frame=udp_frame(mac(0, 1), address(0, 1), address(routers, 2)),
             step_ns=VECTOR * wire_ns if shaped else 1,
             drain_ns=(routers + 1) * (3 * DELAY_NS + VECTOR * wire_ns) if shaped else 0,
         )
-        # The sink asks for its router, which so learns of the sink (RFC 826). The neighbors within the chain
-        # find each other when the first frame passes; it is alone, because few may wait for an answer.
-        switch.inject(sink, arp_request(SINK_MAC, address(routers, 2), address(routers, 1)))
+        row.introduce_sink(switch)
         chain.drain()
-        switch.inject(source, chain.frame)
+        # The neighbors within the chain find each other when the first frame passes; it is alone, because few
+        # may wait for an answer.
+        switch.inject(row.source, chain.frame)
         chain.drain()
         yield chain
     finally:

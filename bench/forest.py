@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter_ns
 
-from bench.chain import SINK_MAC, SOURCE_MAC, address, arp_request, mac, udp_frame
+from bench.chain import address, mac, plant, udp_frame
 from manystack.core import Switch
-from manystack.core._switch import PORT, ROUTER
 
 PREFIX_LENGTH = 24
 FIRST_PREFIX = 0x0B000000
@@ -63,11 +62,14 @@ def open_forest(*, chains: int = 1, routers: int, routes: int = 1, vector: int) 
     """So many chains of `routers`, each with `routes` of its own; `vector` frames enter each in a round."""
     switch = Switch()
     try:
-        sources, sink_pipes = [], []
-        for _ in range(chains):
-            source, sink_pipe = _plant(switch, routers, routes)
-            sources.append(source)
-            sink_pipes.append(sink_pipe)
+        rows = [plant(switch, routers) for _ in range(chains)]
+        for row in rows:
+            for index, node in enumerate(row.nodes):
+                for number in range(routes):
+                    switch.add_route(node, FIRST_PREFIX + (number << 8), PREFIX_LENGTH, address(index + 1, 2))
+            row.introduce_sink(switch)
+        switch.run(switch.now_ns)
+        sources = [row.source for row in rows]
         order = random.Random(SEED)
         destinations = [FIRST_PREFIX + (number << 8) + 1 for number in range(routes)]
         frames = [
@@ -76,7 +78,7 @@ def open_forest(*, chains: int = 1, routers: int, routes: int = 1, vector: int) 
         ]
         if routes == 1:
             frames = [frames[0][:1]]
-        forest = Forest(switch, sources, sink_pipes, frames, routers, vector)
+        forest = Forest(switch, sources, [row.pipes[-1][0] for row in rows], frames, routers, vector)
         for (
             source
         ) in sources:  # the neighbors of each chain find each other, by one packet that waits for them
@@ -85,26 +87,3 @@ def open_forest(*, chains: int = 1, routers: int, routes: int = 1, vector: int) 
         yield forest
     finally:
         switch.close()
-
-
-def _plant(switch: Switch, routers: int, routes: int) -> tuple[int, int]:
-    """Add one chain; return its source and the pipe to its sink. All chains have the same addresses."""
-    source, sink = switch.add_node(PORT), switch.add_node(PORT)
-    nodes = [switch.add_node(ROUTER) for _ in range(routers)]
-    left = [switch.add_interface(node, mac(index, 1)) for index, node in enumerate(nodes)]
-    right = [switch.add_interface(node, mac(index, 2)) for index, node in enumerate(nodes)]
-    for index in range(routers):
-        switch.add_address(left[index], address(index, 2), 30)
-        switch.add_address(right[index], address(index + 1, 1), 30)
-    starts = [switch.add_interface(source, SOURCE_MAC), *right]
-    ends = [*left, switch.add_interface(sink, SINK_MAC)]
-    pipes = [switch.add_link(start, end) for start, end in zip(starts, ends, strict=True)]
-    for index, node in enumerate(nodes):
-        for number in range(routes):
-            switch.add_route(node, FIRST_PREFIX + (number << 8), PREFIX_LENGTH, address(index + 1, 2))
-    switch.discard_frames(source, True)
-    switch.discard_frames(sink, True)
-    # The sink asks for its router, which so learns of the sink.
-    switch.inject(sink, arp_request(SINK_MAC, address(routers, 2), address(routers, 1)))
-    switch.run(switch.now_ns)
-    return source, pipes[-1][0]
