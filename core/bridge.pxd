@@ -8,7 +8,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
-from .ether cimport ETHER_HEADER, MAC_GROUP_BIT, interface_send, mac_load
+from .ether cimport ETHER_HEADER, MAC_GROUP_BIT, ether_destination, interface_send, mac_load
 from .layout cimport (
     DROP_BRIDGE_SAME_PORT, DROP_ETHER_RESERVED_GROUP, DROP_ETHER_SOURCE_MULTICAST, DROP_ETHER_TRUNCATED, DROP_NO_LINK,
     DROP_POOL_EMPTY, Interface, MacEntry, Node, Packet, Worker,
@@ -117,7 +117,7 @@ cdef inline void switch_frame(Worker *worker, Interface *interface, Packet *pack
     if packet.data[6] & MAC_GROUP_BIT:
         input_drop(worker, interface, packet, DROP_ETHER_SOURCE_MULTICAST)
         return
-    destination = mac_load(packet.data)
+    destination = ether_destination(packet.data)
     if mac_load(packet.data + 6):
         mac_learn(node, mac_load(packet.data + 6), interface.port, packet.time_ns)
     if destination & MAC_GROUP_BIT:

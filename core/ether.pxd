@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
 from .layout cimport DROP_NO_LINK, Interface, Packet, Worker
 from .pipe cimport pipe_send, pipe_send_vector
-from .platform cimport is_unlikely, load64, put16, store16, store32
+from .platform cimport is_unlikely, load16, load32, load64, put16, store16, store32
 from .schedule cimport drop
 from .segment cimport wire_bytes, wire_segments
 
@@ -18,8 +18,11 @@ cdef enum:
 
 
 cdef inline uint64_t mac_load(const uint8_t *p) noexcept nogil:
-    """The address at the first six of eight bytes that can be read."""
-    return load64(p) & MAC_BROADCAST
+    return load32(p) | <uint64_t>load16(p + 4) << 32
+
+
+cdef inline uint64_t ether_destination(const uint8_t *frame) noexcept nogil:
+    return load64(frame) & MAC_BROADCAST
 
 
 cdef inline void mac_store(uint8_t *p, uint64_t mac) noexcept nogil:

@@ -6,7 +6,9 @@
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
-from .ether cimport ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_GROUP_BIT, VLAN_TAG, interface_send_vector, mac_load
+from .ether cimport (
+    ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_GROUP_BIT, VLAN_TAG, ether_destination, interface_send_vector,
+)
 from .flow cimport (
     UDP_HEADER, UDP_STAMP, flow_datagram, flow_echo_reply, flow_icmp_error, flow_of_datagram, udp_checksum,
 )
@@ -353,7 +355,7 @@ cdef inline void ether_input(Worker *worker, Interface *interface, Packet *packe
     if packet.data[6] & MAC_GROUP_BIT:
         drop(worker, node, packet, DROP_ETHER_SOURCE_MULTICAST)
         return
-    destination = mac_load(packet.data)
+    destination = ether_destination(packet.data)
     if destination != interface.mac and not destination & MAC_GROUP_BIT:
         drop(worker, node, packet, DROP_ETHER_OTHER_HOST)
         return
@@ -434,7 +436,7 @@ cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet 
             plain = (
                 wire_frame_bytes(packet) - ETHER_HEADER <= longest
                 and neighbor.usable_until_ns >= packet.time_ns
-                and mac_load(frame) == interface.mac
+                and ether_destination(frame) == interface.mac
                 and ip[8] > 1
                 and packet.parent is NULL
                 and packet.references == 1
