@@ -211,6 +211,10 @@ cdef inline void ip4_forward(
         return
     if neighbor.interface == interface and interface_reaches(interface, get32(ip + 12)):
         icmp_error(worker, node, packet, ICMP_REDIRECT, REDIRECT_HOST, neighbor.address, time_ns)  # 5.2.7.2
+        neighbor = route_neighbor(node, route, destination, time_ns)  # in a full table, the source may have taken its place
+        if neighbor is NULL:
+            drop(worker, node, packet, DROP_NEIGHBOR_TABLE_FULL)
+            return
     packet = own_header(worker, node, packet, ETHER_HEADER + header_length)
     if packet is NULL:
         return

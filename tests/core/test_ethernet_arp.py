@@ -463,6 +463,40 @@ def test_the_table_has_a_limit(lab: Lab) -> None:
     assert drops["icmp_rate_limited"] + len(a.take_icmp()) == 4095
 
 
+def test_a_redirect_that_takes_the_next_hops_place_in_a_full_table(lab: Lab) -> None:
+    """To answer the source, the router forgets who was confirmed longest ago: the packet's next hop."""
+    router, (inside,) = lab.router("10.0.0.1/16")
+    wire = lab.wire(inside)
+    lab.route(router, "20.0.0.0/8", "10.0.1.1")
+    lab.quiet()
+    for k in range(4096):
+        wire.introduce("10.0.0.1", f"10.0.{1 + k // 250}.{1 + k % 250}", mac(0x10000 + k))
+        lab.run(1)
+    lab.run(61 * SECOND)
+    assert len(lab.switch.neighbors(router)) == 4096
+    wire.send_ip(ip4("10.0.200.1", "20.0.0.1", bytes(8)))
+    lab.run(0)
+    assert asked(wire.take()) == [
+        (BROADCAST, ARP_REQUEST, "10.0.200.1"),
+        (BROADCAST, ARP_REQUEST, "10.0.1.1"),
+    ]
+    for address, station in (("10.0.200.1", mac(0x30000)), ("10.0.1.1", mac(0x10000))):
+        wire.send(
+            ether(
+                lab.macs[inside],
+                station,
+                TYPE_ARP,
+                arp(ARP_REPLY, station, address, lab.macs[inside], "10.0.0.1"),
+            )
+        )
+    lab.run(0)
+    sent = wire.take_ip()
+    assert [(packet.destination, packet.destination_mac) for packet in sent] == [
+        ("10.0.200.1", mac(0x30000)),
+        ("20.0.0.1", mac(0x10000)),
+    ]
+
+
 # Ageing
 
 
