@@ -43,6 +43,7 @@ cdef inline void pipe_append(Worker *worker, Pipe *pipe, Packet *packet, int64_t
     pipe.tail += 1
     if not pipe.active:
         pipe.active = 1
+        pipe.head = pipe.tail - 1  # all before it was lost
         node_arrival(worker, pipe.receiver.node, pipe, arrival_ns, packet.crossings)
 
 

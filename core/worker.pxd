@@ -211,7 +211,7 @@ cdef inline uint32_t take_vector(Worker *worker, Pipe *pipe, int64_t last_ns, ui
     cdef PipeEntry *ring = pipe.ring
     cdef Packet *packet
     cdef bint all_arrive
-    debug_assert(head != end)
+    debug_assert(head != end and ring[head & mask].packet is not NULL)
     if end - head > VECTOR_SIZE:
         end = head + VECTOR_SIZE
     all_arrive = entry_arrives(&ring[(end - 1) & mask], last_ns, last_round)

@@ -229,6 +229,18 @@ def test_a_pipe_that_loses_all_holds_no_memory() -> None:
     wire.switch.close()
 
 
+def test_one_that_arrives_behind_many_lost_ones_is_a_vector_of_its_own() -> None:
+    """All in the nanosecond that the first one takes to send; the lost are more than a vector holds."""
+    wire = Wire(seed=3)
+    wire.shape(Shape(bandwidth_bps=1000 * SECOND, overhead_bytes=-1, loss=0.997))
+    wire.switch.inject(wire.near, bytes(101))
+    while not wire.switch.pipe_statistics(wire.pipe)["in_flight_packets"]:
+        wire.switch.inject(wire.near, b"x")
+    assert wire.switch.pipe_statistics(wire.pipe)["loss_packets"] > 256
+    assert wire.arrivals(0) == [(0, b"x")]
+    assert wire.switch.statistics()["vectors"] == 1
+
+
 def test_cutting_a_link_takes_both_directions() -> None:
     wire = Wire()
     for pipe in (wire.pipe, wire.back):
