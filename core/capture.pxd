@@ -36,7 +36,7 @@ cdef inline void capture_bytes(Worker *worker, Packet *packet, uint32_t length) 
         ring_write(&worker.capture_ring, segment.data, here)
         left -= here
         segment = segment.next
-    if packet.checksum_state & CHECKSUM_PARTIAL:
+    if packet.header_state & CHECKSUM_PARTIAL:
         put16(checksum, finished_checksum(packet))
         place = checksum_offset(packet)
         for here in range(2):

@@ -2,8 +2,8 @@
 #
 # A frame is read into an MTU-sized buffer and, as far as it is longer, into a large spill buffer that is chained
 # behind it, so that a small frame never holds a large buffer. Super-frames come and go whole, with a virtio header
-# before them (vnet.pxd), for which buffers have room; segments that follow each other are joined on the way out. What a device does not take is
-# the emulator's own loss, and counted as such.
+# before them (vnet.pxd), for which buffers have room; segments that follow each other are joined on the way out. What
+# a device does not take is the emulator's own loss, and counted as such.
 
 from libc.stdint cimport int64_t, uint32_t, uint8_t
 from libc.stddef cimport size_t

@@ -43,7 +43,7 @@ cdef enum:
 cdef inline bint is_one_host(uint32_t address) noexcept nogil:
     """Not 0/8, 127/8, a group or the reserved class E (RFC 1812, section 5.3.7)."""
     cdef uint32_t first = address >> 24
-    return first - 1 < 223 and first != 127
+    return first - 1 < 223 and first != 127  # from 1 to 223; 0 less 1 is far above
 
 
 cdef inline bint icmp_is_error(uint32_t icmp_type) noexcept nogil:
@@ -107,7 +107,7 @@ cdef inline void icmp_error(
         packet_release(&worker.pool, error)
         count_drop(node, DROP_POOL_EMPTY)
         return
-    if packet.checksum_state & CHECKSUM_PARTIAL:  # the source knows the packet as the wire has it
+    if packet.header_state & CHECKSUM_PARTIAL:  # the source knows the packet as the wire has it
         error.next = packet_own_header(&worker.pool, error.next, checksum_offset(packet) + 2 - ETHER_HEADER)
         if error.next is NULL:
             packet_release(&worker.pool, error)

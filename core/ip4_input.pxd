@@ -126,7 +126,7 @@ cdef inline void udp_input(Worker *worker, Node *node, Packet *packet, uint32_t 
         drop(worker, node, packet, DROP_UDP_LENGTH)
         return
     if (
-        load16(udp + 6) and not packet.checksum_state & CHECKSUM_UDP_PARTIAL
+        load16(udp + 6) and not packet.header_state & CHECKSUM_UDP_PARTIAL
         and udp_checksum(packet, ETHER_HEADER + header_length, datagram) != 0xFFFF
     ):
         drop(worker, node, packet, DROP_UDP_CHECKSUM)
@@ -293,11 +293,11 @@ cdef inline void ip4_input(Worker *worker, Interface *interface, Packet *packet)
     if total_length < header_length or total_length > packet.total_length - ETHER_HEADER:
         drop(worker, node, packet, DROP_IP_TOTAL_LENGTH)
         return
-    if not packet.checksum_state & CHECKSUM_IP_VALID:
+    if not packet.header_state & CHECKSUM_IP_VALID:
         if checksum_add(0, ip, header_length) != 0xFFFF:
             drop(worker, node, packet, DROP_IP_CHECKSUM)
             return
-        packet.checksum_state |= CHECKSUM_IP_VALID
+        packet.header_state |= CHECKSUM_IP_VALID
     if packet.total_length > ETHER_HEADER + total_length:  # the link's padding
         packet_trim(&worker.pool, packet, ETHER_HEADER + total_length)
     packet.network_offset = <uint8_t>ETHER_HEADER
@@ -392,7 +392,7 @@ cdef inline bint header_is_plain(Packet *packet) noexcept nogil:
         and ip[0] == 0x45
         and get16(ip + 2) + ETHER_HEADER == packet.total_length
         and is_one_host(get32(ip + 12))
-        and (packet.checksum_state & CHECKSUM_IP_VALID or checksum_good(ip))
+        and (packet.header_state & CHECKSUM_IP_VALID or checksum_good(ip))
     )
 
 
@@ -444,7 +444,7 @@ cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet 
                 and ip[8] > 1
                 and packet.parent is NULL
                 and packet.references == 1
-                and (packet.checksum_state & HEADER_PLAIN or header_is_plain(packet))
+                and (packet.header_state & HEADER_PLAIN or header_is_plain(packet))
             )
         if is_unlikely(not plain or neighbor.interface != output):
             interface_send_vector(worker, output, vector + first, i - first, packets, bytes)
@@ -458,7 +458,7 @@ cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet 
                 first = i + 1
                 continue
             output = neighbor.interface
-        packet.checksum_state |= CHECKSUM_IP_VALID | HEADER_PLAIN
+        packet.header_state |= CHECKSUM_IP_VALID | HEADER_PLAIN
         ip4_decrement_ttl(ip)
         header_write(frame, neighbor)
         packets += wire_segments(packet)

@@ -138,7 +138,7 @@ cdef inline void ip4_fragment(Worker *worker, Node *node, Neighbor *neighbor, Pa
         fragment.next = body
         fragment.time_ns = time_ns
         fragment.input_port = packet.input_port
-        fragment.checksum_state = CHECKSUM_IP_VALID
+        fragment.header_state = CHECKSUM_IP_VALID
         neighbor_send(worker, node, neighbor, fragment, time_ns)
         done += here
     packet_release(&worker.pool, packet)
@@ -158,7 +158,7 @@ cdef inline void ip4_output(Worker *worker, Node *node, Packet *packet, int64_t 
     cdef Route *route = route_lookup(&node.table, destination)
     cdef Neighbor *neighbor
     packet.time_ns = time_ns
-    packet.checksum_state = CHECKSUM_IP_VALID
+    packet.header_state = CHECKSUM_IP_VALID
     if route is NULL:
         drop(worker, node, packet, DROP_IP_NO_ROUTE)
     elif route.kind == ROUTE_LOCAL:

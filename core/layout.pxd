@@ -289,7 +289,7 @@ cdef struct RouteTable:
     Neighbor *recent_neighbors[2]  # what frames by even and by odd ports found last, until something changes
     uint32_t recent_destinations[2]
     Route *routes                  # longest prefixes first
-    uint32_t *lookup               # of a handful: masks, then prefixes; of more: a trie's blocks of 256 entries
+    uint32_t *fib                  # of a handful: masks, then prefixes; of more: a trie's blocks of 256 entries
     uint32_t count
     uint32_t capacity
     uint32_t trie_blocks           # 0: a handful

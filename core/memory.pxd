@@ -41,7 +41,7 @@ cdef inline uint64_t node_bytes(Node *node) noexcept nogil:
         total += sizeof(DeviceWaits) + node.waits.lateness.stretch_capacity * sizeof(LateStretch)
     total += node.events.capacity * sizeof(Event) + node.table.capacity * sizeof(Route)
     total += node.table.trie_capacity * TRIE_BLOCK * sizeof(uint32_t)
-    if node.table.lookup is not NULL and node.table.trie_blocks == 0:
+    if node.table.fib is not NULL and node.table.trie_blocks == 0:
         total += HANDFUL_BYTES
     total += node.neighbor_capacity * sizeof(void *) + node.neighbor_count * sizeof(Neighbor)
     total += node.mac_capacity * sizeof(MacEntry)

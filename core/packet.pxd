@@ -214,7 +214,7 @@ cdef inline Packet *packet_new(Pool *pool, uint32_t room) noexcept nogil:
     packet.transport_offset = 0
     packet.segment_size = 0
     packet.crossings = 0
-    packet.checksum_state = 0
+    packet.header_state = 0
     packet.header_length = 0
     return packet
 
@@ -259,7 +259,7 @@ cdef inline void metadata_copy(Packet *target, Packet *source) noexcept nogil:
     target.input_port = source.input_port
     target.segment_size = source.segment_size
     target.header_length = source.header_length
-    target.checksum_state = source.checksum_state
+    target.header_state = source.header_state
     target.network_offset = source.network_offset
     target.transport_offset = source.transport_offset
 

@@ -7,12 +7,12 @@ cdef enum:
     PACKET_METADATA = 64
     PACKET_HEADROOM = 128
 
-cdef enum ChecksumState:
+cdef enum HeaderState:
     CHECKSUM_IP_VALID = 1          # the IP header's: verified at the door of this engine, and kept right by every change since
     CHECKSUM_TCP_PARTIAL = 2       # the field holds the pseudo header's sum: see segment.pxd
     CHECKSUM_UDP_PARTIAL = 4
     CHECKSUM_PARTIAL = 6
-    HEADER_PLAIN = 8               # beside the above: a router has found its headers plain, as header_is_plain() has it
+    HEADER_PLAIN = 8               # a router has found nothing unusual in the headers: see header_is_plain()
 
 # One cache line in front of every buffer. A chain is a list of segments through `next`; a segment with a
 # `parent` is indirect: its bytes lie in the parent's buffer, which it holds a reference to.
@@ -32,7 +32,7 @@ cdef struct Packet:
     uint16_t crossings             # undelayed links crossed at time_ns: the round of the instant; in a shaper's queue, see FateOnWire
     uint16_t header_length         # of a super-frame: what each of its segments repeats
     uint8_t network_offset
-    uint8_t checksum_state         # of enum ChecksumState: what is known of the headers
+    uint8_t header_state         # of enum HeaderState: what is known of the headers
 
 cdef struct PacketList:
     Packet **packets

@@ -1,7 +1,7 @@
-# A node's route table (FIB): longest prefix match over IPv4.
+# A node's route table: longest prefix match over IPv4.
 #
-# The routes are an array, longest prefixes first. What packets are looked up in is made of it at the first look-up
-# after a change, so that a thousand changes cost one:
+# The routes are an array, longest prefixes first. What packets are looked up in (the forwarding information base, FIB) is
+# made of it at the first look-up after a change, so that a thousand changes cost one:
 # - A handful of routes is compared with the address all at once, so that the time does not depend on which of them holds it.
 # - Above that, a trie takes one byte of the address a step; an entry is 0, an index into the array plus one, or the number of
 #   the next block with the top bit set. Of all routes to one gateway it names the same one: however many there
@@ -19,24 +19,24 @@ cdef extern from *:
     """
     #ifndef MANYSTACK_ROUTE
     #define MANYSTACK_ROUTE
-    /* A bit for each of 16 prefixes: whether it holds the address. Four at a time, without a branch. */
-    static inline uint32_t holders(const uint32_t *masks, const uint32_t *prefixes, uint32_t address) {
+    /* A bit for each of up to 32 prefixes, which stand behind as many masks: whether it holds the address. Four at a time, without a branch. */
+    static inline uint32_t holders(const uint32_t *masks, uint32_t prefixes, uint32_t address) {
         typedef uint32_t four __attribute__((vector_size(16)));
         four found = {0}, bits = {1, 2, 4, 8}, mask, prefix;
-        for (int i = 0; i < 16; i += 4, bits <<= 4) {
+        for (uint32_t i = 0; i < prefixes; i += 4, bits <<= 4) {
             memcpy(&mask, masks + i, sizeof mask);
-            memcpy(&prefix, prefixes + i, sizeof prefix);
+            memcpy(&prefix, masks + prefixes + i, sizeof prefix);
             found |= (four)((address & mask) == prefix) & bits;
         }
         return found[0] | found[1] | found[2] | found[3];
     }
     #endif
     """
-    uint32_t holders(const uint32_t *masks, const uint32_t *prefixes, uint32_t address) noexcept nogil
+    uint32_t holders(const uint32_t *masks, uint32_t prefixes, uint32_t address) noexcept nogil
 
 cdef enum:
     HANDFUL = 16
-    HANDFUL_BYTES = 128            # masks and prefixes
+    HANDFUL_BYTES = HANDFUL * 8    # masks and prefixes
     TRIE_BLOCK = 256
     TRIE_DEEPER = 0x80000000u
 
@@ -109,9 +109,9 @@ cdef inline uint32_t trie_block(RouteTable *table, uint32_t fill) noexcept nogil
     cdef uint32_t i
     if block == table.trie_capacity:
         table.trie_capacity = table.trie_capacity * 2 if table.trie_capacity else 4
-        table.lookup = <uint32_t *>must_resize(table.lookup, <size_t>table.trie_capacity * TRIE_BLOCK * sizeof(uint32_t))
+        table.fib = <uint32_t *>must_resize(table.fib, <size_t>table.trie_capacity * TRIE_BLOCK * sizeof(uint32_t))
     for i in range(TRIE_BLOCK):
-        table.lookup[block * TRIE_BLOCK + i] = fill
+        table.fib[block * TRIE_BLOCK + i] = fill
     table.trie_blocks += 1
     return block
 
@@ -125,16 +125,16 @@ cdef inline void trie_insert(RouteTable *table, uint32_t place, uint32_t target)
     cdef uint32_t slot, entry, i
     while length > 8:
         slot = block * TRIE_BLOCK + (prefix >> shift & 255)
-        entry = table.lookup[slot]
+        entry = table.fib[slot]
         if not entry & TRIE_DEEPER:
             entry = trie_block(table, entry) | TRIE_DEEPER
-            table.lookup[slot] = entry
+            table.fib[slot] = entry
         block = entry & ~<uint32_t>TRIE_DEEPER
         shift -= 8
         length -= 8
     slot = block * TRIE_BLOCK + (prefix >> shift & 255)
     for i in range(<uint32_t>1 << (8 - length)):
-        table.lookup[slot + i] = target + 1
+        table.fib[slot + i] = target + 1
 
 
 cdef inline uint32_t first_alike(RouteTable *table, uint32_t *firsts, uint32_t mask, uint32_t place) noexcept nogil:
@@ -158,16 +158,17 @@ cdef inline void route_table_settle(RouteTable *table) noexcept nogil:
     """Make what packets are looked up in anew, after a change."""
     cdef uint32_t place = table.count
     cdef uint32_t slots = 2 * HANDFUL
+    cdef uint32_t i
     cdef uint32_t *firsts
-    free(table.lookup)
-    table.lookup = NULL
+    free(table.fib)
+    table.fib = NULL
     table.trie_blocks = table.trie_capacity = 0
     table.dirty = 0
     if table.count <= HANDFUL:
-        table.lookup = <uint32_t *>must_resize(NULL, HANDFUL_BYTES)
-        for place in range(HANDFUL):  # what is left free holds no address
-            table.lookup[place] = table.routes[place].mask if place < table.count else 0
-            table.lookup[HANDFUL + place] = table.routes[place].prefix if place < table.count else 1
+        table.fib = <uint32_t *>must_resize(NULL, HANDFUL_BYTES)
+        for i in range(HANDFUL):  # what is left free holds no address
+            table.fib[i] = table.routes[i].mask if i < table.count else 0
+            table.fib[HANDFUL + i] = table.routes[i].prefix if i < table.count else 1
         return
     while slots < 2 * table.count:
         slots *= 2
@@ -185,12 +186,12 @@ cdef inline Route *route_lookup_settled(RouteTable *table, uint32_t address) noe
     cdef int shift = 24
     debug_assert(not table.dirty)
     if table.trie_blocks == 0:
-        entry = holders(table.lookup, table.lookup + HANDFUL, address)
+        entry = holders(table.fib, HANDFUL, address)
         return &table.routes[lowest_bit(entry)] if entry else NULL
-    entry = table.lookup[address >> 24]
+    entry = table.fib[address >> 24]
     while entry & TRIE_DEEPER:
         shift -= 8
-        entry = table.lookup[(entry & ~<uint32_t>TRIE_DEEPER) * TRIE_BLOCK + (address >> shift & 255)]
+        entry = table.fib[(entry & ~<uint32_t>TRIE_DEEPER) * TRIE_BLOCK + (address >> shift & 255)]
     return &table.routes[entry - 1] if entry else NULL
 
 

@@ -54,7 +54,7 @@ cdef inline uint32_t segment_bytes(Packet *packet, uint32_t number) noexcept nog
 
 cdef inline uint32_t checksum_offset(Packet *packet) noexcept nogil:
     """Where a partial checksum stands in the frame."""
-    return packet.transport_offset + (TCP_CHECKSUM if packet.checksum_state & CHECKSUM_TCP_PARTIAL else UDP_CHECKSUM)
+    return packet.transport_offset + (TCP_CHECKSUM if packet.header_state & CHECKSUM_TCP_PARTIAL else UDP_CHECKSUM)
 
 
 cdef inline void write_lengths(Packet *packet, uint32_t total_length) noexcept nogil:
@@ -74,7 +74,7 @@ cdef inline void write_lengths(Packet *packet, uint32_t total_length) noexcept n
     else:
         old_length = get16(ip + 4) + <uint32_t>IP6_HEADER
         put16(ip + 4, <uint16_t>(length - IP6_HEADER))
-    if packet.checksum_state & CHECKSUM_UDP_PARTIAL:
+    if packet.header_state & CHECKSUM_UDP_PARTIAL:
         put16(packet.data + packet.transport_offset + 4, <uint16_t>(total_length - packet.transport_offset))
     # One's complement: the sum less the old length, plus the new one; both count the network header, which cancels out.
     total = get16(field) + (~old_length & 0xFFFF) + length
@@ -106,11 +106,11 @@ cdef inline Packet *packet_segment(Pool *pool, Packet *packet, uint32_t number, 
     segment.input_port = packet.input_port
     segment.network_offset = packet.network_offset
     segment.transport_offset = packet.transport_offset
-    segment.checksum_state = packet.checksum_state
+    segment.header_state = packet.header_state
     ip = segment.data + segment.network_offset
     if ip[0] >> 4 == 4:
         put16(ip + 4, <uint16_t>(get16(ip + 4) + number))
-    if segment.checksum_state & CHECKSUM_TCP_PARTIAL:
+    if segment.header_state & CHECKSUM_TCP_PARTIAL:
         tcp = segment.data + segment.transport_offset
         put32(tcp + 4, get32(tcp + 4) + number * packet.segment_size)
         if number + 1 < segments:
@@ -125,7 +125,7 @@ cdef inline uint16_t finished_checksum(Packet *packet) noexcept nogil:
     """What the wire would carry in place of a partial checksum."""
     cdef uint32_t length = packet.total_length - packet.transport_offset
     cdef uint16_t checksum = <uint16_t>~packet_checksum(packet, packet.transport_offset, length, 0)
-    if checksum == 0 and packet.checksum_state & CHECKSUM_UDP_PARTIAL:
+    if checksum == 0 and packet.header_state & CHECKSUM_UDP_PARTIAL:
         return 0xFFFF  # RFC 768: zero on the wire means that there is none
     return checksum
 
@@ -133,12 +133,12 @@ cdef inline uint16_t finished_checksum(Packet *packet) noexcept nogil:
 cdef inline Packet *packet_finish_checksum(Pool *pool, Packet *packet) noexcept nogil:
     """The frame with the checksum that the wire would carry; NULL at the pool's limit, the caller's claim being given up."""
     cdef uint32_t place
-    if not packet.checksum_state & CHECKSUM_PARTIAL:
+    if not packet.header_state & CHECKSUM_PARTIAL:
         return packet
     place = checksum_offset(packet)
     packet = packet_own_header(pool, packet, place + 2)
     if packet is NULL:
         return NULL
     put16(packet.data + place, finished_checksum(packet))
-    packet.checksum_state &= ~CHECKSUM_PARTIAL & 0xFF
+    packet.header_state &= ~CHECKSUM_PARTIAL & 0xFF
     return packet

@@ -133,7 +133,7 @@ cdef inline void node_free(Worker *worker, Node *node) noexcept nogil:
     free(node.events.events)
     free(node.ports)
     free(node.table.routes)
-    free(node.table.lookup)
+    free(node.table.fib)
     free(node.macs)
     free(node.drops)
     waits_free(node)

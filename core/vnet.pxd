@@ -79,7 +79,7 @@ cdef inline bint vnet_parse(Pool *pool, Packet *packet, const uint8_t *header) n
             and get16(ip + 6) & 0x3FFF == 0 and checksum_add(0, ip, start - network) == 0xFFFF
         ):
             protocol = ip[9]
-            packet.checksum_state = CHECKSUM_IP_VALID
+            packet.header_state = CHECKSUM_IP_VALID
     elif ether_type == IP6 and ip[0] >> 4 == 6 and start >= network + IP6_HEADER:
         if network + IP6_HEADER + get16(ip + 4) == packet.total_length:
             protocol = ip6_protocol_at(ip, start - network)
@@ -88,10 +88,10 @@ cdef inline bint vnet_parse(Pool *pool, Packet *packet, const uint8_t *header) n
         if header_length < start + 20 or header_length > packet.length:
             header_length = 0
         else:
-            packet.checksum_state |= CHECKSUM_TCP_PARTIAL
+            packet.header_state |= CHECKSUM_TCP_PARTIAL
     elif protocol == 17 and place == UDP_CHECKSUM and start + get16(transport + 4) == packet.total_length:
         header_length = start + 8
-        packet.checksum_state |= CHECKSUM_UDP_PARTIAL
+        packet.header_state |= CHECKSUM_UDP_PARTIAL
     if header_length == 0:
         if gso != VNET_NONE:
             return False
@@ -122,14 +122,14 @@ cdef inline bint vnet_parse(Pool *pool, Packet *packet, const uint8_t *header) n
 cdef inline void vnet_build(Packet *packet, uint8_t *header, uint32_t header_bytes) noexcept nogil:
     """The virtio header for a frame that leaves."""
     memset(header, 0, header_bytes)
-    if not packet.checksum_state & CHECKSUM_PARTIAL:
+    if not packet.header_state & CHECKSUM_PARTIAL:
         return
     header[0] = VNET_NEEDS_CHECKSUM
     store16(header + 6, packet.transport_offset)
-    store16(header + 8, TCP_CHECKSUM if packet.checksum_state & CHECKSUM_TCP_PARTIAL else UDP_CHECKSUM)
+    store16(header + 8, TCP_CHECKSUM if packet.header_state & CHECKSUM_TCP_PARTIAL else UDP_CHECKSUM)
     if packet.segment_size:
         header[1] = VNET_UDP
-        if packet.checksum_state & CHECKSUM_TCP_PARTIAL:
+        if packet.header_state & CHECKSUM_TCP_PARTIAL:
             header[1] = VNET_TCP4 if packet.data[packet.network_offset] >> 4 == 4 else VNET_TCP6
         store16(header + 2, packet.header_length)
         store16(header + 4, packet.segment_size)
@@ -149,10 +149,10 @@ cdef struct Join:
 cdef inline uint32_t join_header_length(Packet *packet) noexcept nogil:
     """The headers' length of a frame that may be joined with others, else 0."""
     cdef uint32_t length
-    if not packet.checksum_state & CHECKSUM_PARTIAL or packet.segment_size:
+    if not packet.header_state & CHECKSUM_PARTIAL or packet.segment_size:
         return 0
     length = packet.transport_offset + 8
-    if packet.checksum_state & CHECKSUM_TCP_PARTIAL:
+    if packet.header_state & CHECKSUM_TCP_PARTIAL:
         if packet.length < packet.transport_offset + 20:
             return 0
         length = packet.transport_offset + (packet.data[packet.transport_offset + 12] >> 4) * 4
@@ -164,13 +164,14 @@ cdef inline uint32_t join_header_length(Packet *packet) noexcept nogil:
 
 
 cdef inline void join_begin(Join *join, Packet *packet, bint takes_udp) noexcept nogil:
-    join.packet = join.last = packet
+    join.packet = packet
+    join.last = NULL               # until there is a second part
     join.header_length = join_header_length(packet)
     join.payload = packet.total_length - join.header_length
     join.total_length = packet.total_length
     join.parts = 1
-    join.closed = join.header_length == 0 or (packet.checksum_state & CHECKSUM_UDP_PARTIAL and not takes_udp)
-    if not join.closed and packet.checksum_state & CHECKSUM_TCP_PARTIAL:
+    join.closed = join.header_length == 0 or (packet.header_state & CHECKSUM_UDP_PARTIAL and not takes_udp)
+    if not join.closed and packet.header_state & CHECKSUM_TCP_PARTIAL:
         join.closed = (packet.data[packet.transport_offset + TCP_FLAGS] & (TCP_PSH | TCP_FIN)) != 0
 
 
@@ -182,7 +183,7 @@ cdef inline bint join_fits(Join *join, Packet *packet) noexcept nogil:
     cdef uint32_t transport = join.packet.transport_offset
     cdef uint32_t payload
     if (
-        join.closed or (packet.checksum_state ^ join.packet.checksum_state) & CHECKSUM_PARTIAL or packet.network_offset != network
+        join.closed or (packet.header_state ^ join.packet.header_state) & CHECKSUM_PARTIAL or packet.network_offset != network
         or packet.transport_offset != transport or join_header_length(packet) != join.header_length
         or join.parts == JOINED_SEGMENTS
     ):
@@ -202,7 +203,7 @@ cdef inline bint join_fits(Join *join, Packet *packet) noexcept nogil:
         return False
     a += transport
     b += transport
-    if packet.checksum_state & CHECKSUM_UDP_PARTIAL:
+    if packet.header_state & CHECKSUM_UDP_PARTIAL:
         return memcmp(a, b, 4) == 0
     return (
         memcmp(a, b, 4) == 0 and (a[TCP_FLAGS] ^ b[TCP_FLAGS]) & ~(TCP_PSH | TCP_FIN) & 0xFF == 0
@@ -227,7 +228,7 @@ cdef inline bint join_append(Pool *pool, Join *join, Packet *packet) noexcept no
         while last.next is not NULL:
             last = last.next
         join.last = last
-    if packet.checksum_state & CHECKSUM_TCP_PARTIAL:
+    if packet.header_state & CHECKSUM_TCP_PARTIAL:
         flags = packet.data[packet.transport_offset + TCP_FLAGS] & (TCP_PSH | TCP_FIN)
         join.packet.data[join.packet.transport_offset + TCP_FLAGS] |= flags
     join.closed = payload < join.payload or flags != 0

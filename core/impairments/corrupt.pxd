@@ -22,6 +22,6 @@ cdef inline Packet *packet_corrupt(Worker *worker, Pipe *pipe, Packet *packet) n
         count_drop(pipe.sender.node, DROP_POOL_EMPTY)
         return NULL
     packet.data[bit >> 3] ^= <uint8_t>(1 << (bit & 7))
-    packet.checksum_state = 0
+    packet.header_state = 0
     pipe.shaper.corrupted_packets += 1
     return packet
