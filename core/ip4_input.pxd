@@ -33,7 +33,7 @@ from .layout cimport (
     Neighbor, Node, Packet, Route, Worker,
 )
 from .neighbor cimport arp_input, header_write, interface_has, interface_reaches, neighbor_find
-from .packet cimport checksum_add, packet_checksum, packet_release, packet_trim
+from .packet cimport ones_complement_sum, packet_checksum, packet_release, packet_trim
 from .platform cimport get16, get32, is_likely, is_unlikely, load16, load32, prefetch, store32
 from .route cimport route_lookup, route_lookup_settled, route_set, route_table_settle
 from .schedule cimport count_drop, drop, own_header, read_header
@@ -294,7 +294,7 @@ cdef inline void ip4_input(Worker *worker, Interface *interface, Packet *packet)
         drop(worker, node, packet, DROP_IP_TOTAL_LENGTH)
         return
     if not packet.header_state & CHECKSUM_IP_VALID:
-        if checksum_add(0, ip, header_length) != 0xFFFF:
+        if ones_complement_sum(ip, header_length) != 0xFFFF:
             drop(worker, node, packet, DROP_IP_CHECKSUM)
             return
         packet.header_state |= CHECKSUM_IP_VALID
@@ -372,16 +372,6 @@ cdef inline void ether_input(Worker *worker, Interface *interface, Packet *packe
         drop(worker, node, packet, DROP_ETHER_TYPE_UNKNOWN)
 
 
-cdef inline bint checksum_good(uint8_t *ip) noexcept nogil:
-    """Whether a 20-byte header sums to all ones. Four-byte words do as well as two-byte ones (RFC 1071, section 2 (C))."""
-    cdef uint64_t total = <uint64_t>load32(ip) + load32(ip + 4) + load32(ip + 8) + load32(ip + 12) + load32(ip + 16)
-    total = (total & 0xFFFFFFFFu) + (total >> 32)
-    total = (total & 0xFFFFu) + (total >> 16)
-    total = (total & 0xFFFFu) + (total >> 16)
-    total = (total & 0xFFFFu) + (total >> 16)
-    return total == 0xFFFFu
-
-
 cdef inline bint header_is_plain(Packet *packet) noexcept nogil:
     """Whether nothing in a frame's Ethernet and IP headers, wherever it goes, keeps it from being forwarded: no options, no padding, one good source."""
     cdef uint8_t *frame = packet.data
@@ -392,7 +382,7 @@ cdef inline bint header_is_plain(Packet *packet) noexcept nogil:
         and ip[0] == 0x45
         and get16(ip + 2) + ETHER_HEADER == packet.total_length
         and is_one_host(get32(ip + 12))
-        and (packet.header_state & CHECKSUM_IP_VALID or checksum_good(ip))
+        and (packet.header_state & CHECKSUM_IP_VALID or ones_complement_sum(ip, IP_HEADER) == 0xFFFF)
     )
 
 

@@ -9,7 +9,7 @@ from .layout cimport (
     Neighbor, Node, Packet, Route, Worker,
 )
 from .neighbor cimport interface_source, neighbor_get, neighbor_send
-from .packet cimport checksum_add, list_append, packet_copy_bytes, packet_new, packet_release, packet_slice
+from .packet cimport list_append, ones_complement_sum, packet_copy_bytes, packet_new, packet_release, packet_slice
 from .platform cimport get16, get32, is_likely, put16, put32
 from .route cimport route_lookup
 from .schedule cimport count_drop, drop
@@ -30,7 +30,7 @@ cdef enum:
 
 cdef inline void ip4_write_checksum(uint8_t *ip, uint32_t header_length) noexcept nogil:
     put16(ip + 10, 0)
-    put16(ip + 10, <uint16_t>~checksum_add(0, ip, header_length))
+    put16(ip + 10, <uint16_t>~ones_complement_sum(ip, header_length))
 
 
 cdef inline void ip4_write_header(

@@ -14,7 +14,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from .layout cimport PACKET_HEADROOM, PACKET_METADATA, SIZE_CLASSES, Packet, PacketList, Pool, Slab
-from .platform cimport DEBUG_BUILD, debug_assert, is_likely, is_unlikely, must_resize, release_table, reserve_table
+from .platform cimport DEBUG_BUILD, debug_assert, is_likely, is_unlikely, load16, load32, must_resize, release_table, reserve_table
 
 cdef enum:
     ROOM_SMALL = 256
@@ -392,22 +392,25 @@ cdef inline void list_release(Pool *pool, PacketList *list) noexcept nogil:
     list.count = list.capacity = 0
 
 
-cdef inline uint32_t checksum_add(uint32_t total, const uint8_t *data, uint32_t length) noexcept nogil:
-    """Add big-endian 16-bit words to a one's complement sum (RFC 1071); an odd last byte counts as a high byte."""
-    cdef uint64_t wide = total
+cdef inline uint32_t ones_complement_sum(const uint8_t *data, uint32_t length) noexcept nogil:
+    """Of big-endian 16-bit words (RFC 1071); an odd last byte counts as a high byte. 0 where all are zero, else 1 to 0xFFFF.
+
+    They are read in the machine's (little-endian) order, two at a time: the sum of swapped words is the swapped sum (section 2 (B), (C)).
+    """
+    cdef uint64_t swapped = 0
     while length >= 4:
-        wide += (<uint32_t>data[0] << 8 | data[1]) + (<uint32_t>data[2] << 8 | data[3])
+        swapped += load32(data)
         data += 4
         length -= 4
     if length >= 2:
-        wide += <uint32_t>data[0] << 8 | data[1]
+        swapped += load16(data)
         data += 2
         length -= 2
     if length:
-        wide += <uint32_t>data[0] << 8
-    while wide >> 16:
-        wide = (wide & 0xFFFF) + (wide >> 16)
-    return <uint32_t>wide
+        swapped += data[0]
+    while swapped >> 16:
+        swapped = (swapped & 0xFFFF) + (swapped >> 16)
+    return <uint32_t>((swapped & 0xFF) << 8 | swapped >> 8)
 
 
 cdef inline uint32_t packet_checksum(Packet *packet, uint32_t offset, uint32_t length, uint32_t total) noexcept nogil:
@@ -422,7 +425,7 @@ cdef inline uint32_t packet_checksum(Packet *packet, uint32_t offset, uint32_t l
         here = packet.length - offset
         if here > length:
             here = length
-        part = checksum_add(0, packet.data + offset, here)
+        part = ones_complement_sum(packet.data + offset, here)
         if odd:  # RFC 1071, section 2 (B): a sum over swapped bytes is the swapped sum
             part = (part & 0xFF) << 8 | part >> 8
         total += part

@@ -10,7 +10,7 @@ from libc.stdint cimport uint16_t, uint32_t, uint8_t
 
 from .layout cimport CHECKSUM_PARTIAL, CHECKSUM_TCP_PARTIAL, CHECKSUM_UDP_PARTIAL, Packet, Pool
 from .packet cimport (
-    checksum_add, packet_checksum, packet_copy_bytes, packet_new, packet_own_header, packet_release, packet_slice,
+    ones_complement_sum, packet_checksum, packet_copy_bytes, packet_new, packet_own_header, packet_release, packet_slice,
 )
 from .platform cimport get16, get32, is_likely, put16, put32
 
@@ -70,7 +70,7 @@ cdef inline void write_lengths(Packet *packet, uint32_t total_length) noexcept n
         old_length = get16(ip + 2)
         put16(ip + 2, <uint16_t>length)
         put16(ip + 10, 0)
-        put16(ip + 10, <uint16_t>~checksum_add(0, ip, (ip[0] & 15) * 4))
+        put16(ip + 10, <uint16_t>~ones_complement_sum(ip, (ip[0] & 15) * 4))
     else:
         old_length = get16(ip + 4) + <uint32_t>IP6_HEADER
         put16(ip + 4, <uint16_t>(length - IP6_HEADER))

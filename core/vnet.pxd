@@ -8,7 +8,7 @@ from libc.stdint cimport uint16_t, uint32_t, uint8_t
 from libc.string cimport memcmp, memset
 
 from .layout cimport CHECKSUM_IP_VALID, CHECKSUM_PARTIAL, CHECKSUM_TCP_PARTIAL, CHECKSUM_UDP_PARTIAL, Packet, Pool
-from .packet cimport checksum_add, packet_checksum, packet_own_header, segment_release
+from .packet cimport ones_complement_sum, packet_checksum, packet_own_header, segment_release
 from .platform cimport get16, get32, load16, put16, store16
 from .segment cimport (
     IP4_HEADER, IP6_HEADER, TCP_CHECKSUM, TCP_FIN, TCP_FLAGS, TCP_PSH, UDP_CHECKSUM, wire_segments,
@@ -76,7 +76,7 @@ cdef inline bint vnet_parse(Pool *pool, Packet *packet, const uint8_t *header) n
     if ether_type == IP4 and ip[0] >> 4 == 4 and start >= network + IP4_HEADER:
         if (
             start == network + (ip[0] & 15) * 4 and network + get16(ip + 2) == packet.total_length
-            and get16(ip + 6) & 0x3FFF == 0 and checksum_add(0, ip, start - network) == 0xFFFF
+            and get16(ip + 6) & 0x3FFF == 0 and ones_complement_sum(ip, start - network) == 0xFFFF
         ):
             protocol = ip[9]
             packet.header_state = CHECKSUM_IP_VALID
