@@ -34,6 +34,9 @@ SLOWEST_PPS, FASTEST_PPS, PRECISION = 50_000, 1_000_000, 1.03
 TRIALS, TRIAL_SECONDS = 3, 0.3
 """Long enough for a rate that is too high by a twentieth to fill the TAP's queue."""
 
+PING_DELAY_US, PINGS = 4_000, 500
+"""There and back in less than 10 ms: of longer round trips ping shows tenths of a millisecond only."""
+
 LINK_BPS, OFFERED = 100_000_000, 1.1
 LINK_FRAMES, WARMUP_FRAMES = 20_000, 200
 
@@ -159,6 +162,15 @@ def test_departures_of_a_busy_link(
         figures.record(
             Figure("accuracy, inter-departure at 100 Mbit/s", name, of["engine"], "%", of["C shaper"])
         )
+
+
+def test_ping_beyond_the_delay(figures: Figures) -> None:
+    """On an idle path; the hosts' own time, and what it takes to wake them and the engine up, is in it."""
+    topology, hosts = emulated_path("ping", 3, {"bandwidth": "100Mbit/s", "delay": f"{PING_DELAY_US}us"})
+    with Engine(topology, time="real"):
+        hosts.prepare()
+        beyond_us = hosts.ping_us(PINGS) - 2 * PING_DELAY_US
+    figures.record(Figure("accuracy, ping beyond the delay", "median", beyond_us, "us"))
 
 
 def gap_errors(times_ns: Sequence[int], expected_ns: float, interval_ns: float) -> list[float]:

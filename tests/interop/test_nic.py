@@ -235,20 +235,13 @@ def own_losses(emu: Engine) -> dict[str, int]:
 
 
 def test_ping_takes_the_configured_delays(hosts: None) -> None:
-    """Beside what the two hosts take without a delay, which is the machine's."""
-
-    def round_trips_ms() -> list[float]:
-        replies = inside(LEFT, "ping", "-n", "-c", "50", "-i", "0.02", "10.3.0.1")
-        return [float(word[5:]) for word in replies.split() if word.startswith("time=")]
-
-    with Engine(routed(bandwidth="100Mbit/s", delay="5ms")) as emu:
+    with Engine(routed(bandwidth="100Mbit/s", delay="5ms")):
         inside(LEFT, "ping", "-n", "-c", "1", "10.3.0.1")  # waits for ARP on each link
-        delayed = round_trips_ms()
-        emu.link("r1.eth1", "r2.eth1").set(delay="0ms")
-        undelayed = round_trips_ms()
-    assert len(delayed) == len(undelayed) == 50
-    assert min(delayed) >= 10.0
-    assert median(delayed) - median(undelayed) <= 10.3
+        replies = inside(LEFT, "ping", "-n", "-c", "50", "-i", "0.02", "10.3.0.1")
+    round_trips_ms = [float(word[5:]) for word in replies.split() if word.startswith("time=")]
+    assert len(round_trips_ms) == 50
+    assert min(round_trips_ms) >= 10.0
+    assert median(round_trips_ms) < 15.0  # what one delay more would make
 
 
 @pytest.mark.parametrize("right", [True, False], ids=["offloads", "none"])

