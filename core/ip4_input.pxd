@@ -30,7 +30,7 @@ from .layout cimport (
     DROP_IP_SOURCE_ROUTE, DROP_IP_TOTAL_LENGTH, DROP_IP_TRUNCATED, DROP_IP_TTL, DROP_IP_VERSION,
     DROP_NEIGHBOR_TABLE_FULL, DROP_POOL_EMPTY, DROP_UDP_CHECKSUM, DROP_UDP_LENGTH, DROP_UDP_PORT_UNREACHABLE,
     DROP_UDP_TRUNCATED, HEADER_PLAIN, KIND_ROUTER, ROUTE_CONNECTED, ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Flow, Interface,
-    Neighbor, Node, Packet, Route, Worker,
+    Neighbor, Node, Packet, Route, RouteTable, Worker,
 )
 from .neighbor cimport arp_input, header_write, interface_has, interface_reaches, neighbor_find
 from .packet cimport ones_complement_sum, packet_checksum, packet_release, packet_trim
@@ -386,73 +386,103 @@ cdef inline bint header_is_plain(Packet *packet) noexcept nogil:
     )
 
 
-cdef inline uint32_t longest_forwarded(Interface *interface, Neighbor *neighbor) noexcept nogil:
-    """Bytes of the longest packet that is plainly forwarded from an interface to a neighbour; 0 where none is."""
-    if neighbor is NULL or neighbor.interface == interface or neighbor.interface.output is NULL:
-        return 0
-    return interface.mtu if interface.mtu < neighbor.interface.mtu else neighbor.interface.mtu
+# Who the last frame of an interface went on to. What is to go there, too, is not looked up.
+cdef struct Onward:
+    Neighbor *neighbor             # NULL: unknown
+    uint32_t destination
+    uint32_t longest               # bytes of IP that pass whole
+
+
+cdef inline void onward_find(Onward *onward, Interface *interface, Neighbor *neighbor) noexcept nogil:
+    onward.neighbor = neighbor
+    onward.longest = 0
+    if neighbor is not NULL and neighbor.interface != interface and neighbor.interface.output is not NULL:
+        onward.longest = interface.mtu if interface.mtu < neighbor.interface.mtu else neighbor.interface.mtu
+
+
+cdef inline bint goes_onward(Interface *interface, Packet *packet, Onward *onward) noexcept nogil:
+    """Whether a frame at a router is a good packet for a known neighbour, who is found, and nobody else holds it."""
+    cdef uint8_t *frame = packet.data
+    cdef uint8_t *ip = frame + ETHER_HEADER
+    cdef uint32_t destination
+    cdef Neighbor *found
+    if is_unlikely(packet.length < ETHER_HEADER + IP_HEADER):
+        return False
+    destination = get32(ip + 16)
+    if destination != onward.destination or onward.neighbor is NULL:
+        onward.destination = destination
+        found = fast_neighbor(interface.node, destination)
+        if found != onward.neighbor:
+            onward_find(onward, interface, found)
+    return (
+        wire_frame_bytes(packet) - ETHER_HEADER <= onward.longest
+        and onward.neighbor.usable_until_ns >= packet.time_ns
+        and ether_destination(frame) == interface.mac
+        and ip[8] > 1
+        and packet.parent is NULL
+        and packet.references == 1
+        and (packet.header_state & HEADER_PLAIN or header_is_plain(packet))
+    )
+
+
+cdef inline void rewrite_onward(Packet *packet, Neighbor *neighbor) noexcept nogil:
+    """Make of a frame that goes_onward() the one for the next link."""
+    packet.header_state |= CHECKSUM_IP_VALID | HEADER_PLAIN
+    ip4_decrement_ttl(packet.data + ETHER_HEADER)
+    header_write(packet.data, neighbor)
+
+
+cdef inline Neighbor *ip4_router_onward(Interface *interface, Packet *packet) noexcept nogil:
+    """The neighbour that a frame at a router's interface goes on to; NULL where that takes more than to rewrite_onward()."""
+    cdef RouteTable *table = &interface.node.table
+    cdef uint32_t side = interface.port & 1
+    cdef Onward onward
+    cdef bint plain
+    if is_unlikely(table.dirty):
+        route_table_settle(table)
+    onward.destination = table.recent_destinations[side]
+    onward_find(&onward, interface, table.recent_neighbors[side])
+    plain = goes_onward(interface, packet, &onward)
+    table.recent_neighbors[side] = onward.neighbor
+    table.recent_destinations[side] = onward.destination
+    return onward.neighbor if plain else NULL
 
 
 cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet **vector, uint32_t count) noexcept nogil:
     """A vector of frames at a router's interface, in order."""
-    cdef Node *node = interface.node
+    cdef RouteTable *table = &interface.node.table
     cdef uint32_t side = interface.port & 1
-    cdef Neighbor *neighbor = node.table.recent_neighbors[side]
-    cdef uint32_t last_destination = node.table.recent_destinations[side]
-    cdef uint32_t longest = longest_forwarded(interface, neighbor)
     cdef Interface *output = NULL
     cdef uint32_t first = 0        # frames from here on leave together, by `output`: so many packets and bytes
     cdef uint64_t packets = 0
     cdef uint64_t bytes = 0
     cdef bint plain
-    cdef uint32_t destination, i
-    cdef Neighbor *found
+    cdef uint32_t i
+    cdef Onward onward
     cdef Packet *packet
-    cdef uint8_t *frame
-    cdef uint8_t *ip
-    if is_unlikely(node.table.dirty):
-        route_table_settle(&node.table)
+    if is_unlikely(table.dirty):
+        route_table_settle(table)
+    onward.destination = table.recent_destinations[side]
+    onward_find(&onward, interface, table.recent_neighbors[side])
     for i in range(count):
         packet = vector[i]
         if i + 4 < count:
             prefetch(vector[i + 4].data)
-        frame = packet.data
-        ip = frame + ETHER_HEADER
-        plain = False
-        if is_likely(packet.length >= ETHER_HEADER + IP_HEADER):
-            destination = get32(ip + 16)
-            if destination != last_destination or neighbor is NULL:
-                last_destination = destination
-                found = fast_neighbor(node, destination)
-                if found != neighbor:
-                    neighbor = found
-                    longest = longest_forwarded(interface, neighbor)
-            plain = (
-                wire_frame_bytes(packet) - ETHER_HEADER <= longest
-                and neighbor.usable_until_ns >= packet.time_ns
-                and ether_destination(frame) == interface.mac
-                and ip[8] > 1
-                and packet.parent is NULL
-                and packet.references == 1
-                and (packet.header_state & HEADER_PLAIN or header_is_plain(packet))
-            )
-        if is_unlikely(not plain or neighbor.interface != output):
+        plain = goes_onward(interface, packet, &onward)
+        if is_unlikely(not plain or onward.neighbor.interface != output):
             interface_send_vector(worker, output, vector + first, i - first, packets, bytes)
             packets = bytes = 0
             first = i
             if is_unlikely(not plain):
                 ether_input(worker, interface, packet)
-                neighbor = NULL  # what it did may have changed neighbours
-                longest = 0
+                onward_find(&onward, interface, NULL)  # what it did may have changed neighbours
                 output = NULL
                 first = i + 1
                 continue
-            output = neighbor.interface
-        packet.header_state |= CHECKSUM_IP_VALID | HEADER_PLAIN
-        ip4_decrement_ttl(ip)
-        header_write(frame, neighbor)
+            output = onward.neighbor.interface
+        rewrite_onward(packet, onward.neighbor)
         packets += wire_segments(packet)
         bytes += wire_bytes(packet)
     interface_send_vector(worker, output, vector + first, count - first, packets, bytes)
-    node.table.recent_neighbors[side] = neighbor
-    node.table.recent_destinations[side] = last_destination
+    table.recent_neighbors[side] = onward.neighbor
+    table.recent_destinations[side] = onward.destination

@@ -450,6 +450,9 @@ cdef struct Worker:
     uint32_t current_count
     uint32_t ready_capacity
     uint32_t current_capacity
+    Pipe **unwritten               # those that have brought a device something that it has not been given yet
+    uint32_t unwritten_count
+    uint32_t unwritten_capacity
     int64_t instant_ns
     uint32_t round
     uint64_t turns

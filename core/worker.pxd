@@ -5,7 +5,7 @@
 # by that much. The two ends of a UDP flow know of each other without a packet between them: whether all has been sent,
 # and how long that took. So they keep in step, except while it is known that the flow goes on (see ahead.pxd).
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
 from .ahead cimport worker_find_quiet, worker_find_stride
 from .bridge cimport hub_vector, switch_vector
@@ -14,20 +14,23 @@ from .device cimport device_lost
 from .flow cimport flow_timer
 from .heap cimport heap_pop, heap_push, heap_replace_first, heap_second
 from .icmp cimport ICMP_UNREACHABLE, UNREACHABLE_HOST, icmp_error
-from .ip4_input cimport ether_input, ip4_local, ip4_router_vector
+from .ip4_input cimport ether_input, ip4_local, ip4_router_onward, ip4_router_vector, rewrite_onward
 from .lateness cimport lateness_handled, waits_begin, waits_end
 from .layout cimport (
-    DROP_NEIGHBOR_UNREACHABLE, DROP_POOL_EMPTY, KIND_HOST, KIND_HUB, KIND_NIC, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
-    OBSERVE_LATENESS, VECTOR_SIZE, Command, Event, Interface, Node, Packet, Pipe, PipeEntry, Worker, sem_t,
+    CROSSING_LIMIT, DROP_NEIGHBOR_UNREACHABLE, DROP_POOL_EMPTY, KIND_HOST, KIND_HUB, KIND_NIC, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
+    OBSERVE_LATENESS, VECTOR_SIZE, WAY_IDEAL, Command, Event, Interface, Neighbor, Node, Packet, Pipe, PipeEntry, Worker,
+    sem_t,
 )
 from .line cimport pipe_first
 from .neighbor cimport neighbor_timer, request_interval_ns
 from .nic cimport nic_read, nic_vector
 from .observe cimport pipe_observe
 from .packet cimport list_append, packet_release
-from .platform cimport atomic_load32, atomic_store32, atomic_store64, debug_assert, host_clock_ns, is_likely, is_unlikely, prefetch
+from .platform cimport (
+    atomic_load32, atomic_store32, atomic_store64, debug_assert, host_clock_ns, is_likely, is_unlikely, must_resize, prefetch,
+)
 from .ring cimport ring_wakes
-from .schedule cimport TIMER_FLOWS, TIMER_NEIGHBORS, TIMER_PIPES, TIMER_SOURCE, count_drop, drop, never, node_wake
+from .schedule cimport TIMER_FLOWS, TIMER_NEIGHBORS, TIMER_PIPES, TIMER_SOURCE, count_drop, drop, never, node_event, node_wake
 from .segment cimport packet_finish_checksum, packet_segment, wire_bytes, wire_segments
 from .shaper cimport shaper_timer
 from .tap cimport tap_read, tap_vector
@@ -274,6 +277,77 @@ cdef inline void pipe_deliver(Worker *worker, Pipe *pipe, uint32_t count) noexce
         node_loopback(worker, pipe.receiver.node)
 
 
+cdef inline bint is_device(Node *node) noexcept nogil:
+    return node.kind == KIND_TAP or node.kind == KIND_NIC
+
+
+cdef inline void device_put_off(Worker *worker, Pipe *pipe) noexcept nogil:
+    """Let what a pipe has brought to a device wait for devices_write(). Meanwhile it stands in no node's events."""
+    if worker.unwritten_count == worker.unwritten_capacity:
+        worker.unwritten_capacity = worker.unwritten_capacity * 2 if worker.unwritten_capacity else 16
+        worker.unwritten = <Pipe **>must_resize(worker.unwritten, worker.unwritten_capacity * sizeof(void *))
+    worker.unwritten[worker.unwritten_count] = pipe
+    worker.unwritten_count += 1
+
+
+cdef inline void devices_write(Worker *worker, int64_t until_ns) noexcept nogil:
+    """Give the devices what has come for them by `until_ns`. Segments that follow each other leave as one frame if they are given together."""
+    cdef uint32_t i
+    cdef Pipe *pipe
+    cdef Packet *packet
+    cdef PipeEntry *first
+    for i in range(worker.unwritten_count):
+        pipe = worker.unwritten[i]
+        while True:
+            packet = pipe_first(pipe)
+            if packet is NULL:
+                pipe.active = 0
+                break
+            first = &pipe.ring[pipe.head & (pipe.capacity - 1)]
+            if first.arrival_ns > until_ns:
+                node_event(worker, pipe.receiver.node, first.arrival_ns, packet.crossings, pipe.receiver.port)
+                break
+            pipe_deliver(worker, pipe, take_vector(worker, pipe, until_ns, ANY_ROUND))
+    worker.unwritten_count = 0
+
+
+cdef inline bint arrives_alone(Worker *worker, Pipe *pipe) noexcept nogil:
+    """Whether what is put into a pipe now arrives at once, at a node that handles it as all that happens in the next round of the instant."""
+    return (
+        pipe.way == WAY_IDEAL and not pipe.active and worker.round < CROSSING_LIMIT and not is_device(pipe.receiver.node)
+        and worker.ready_count == 0 and worker.current_count == 0
+        and (worker.events.count == 0 or worker.events.events[0].time_ns > worker.instant_ns)
+    )
+
+
+cdef inline void pipe_deliver_lone(Worker *worker, Pipe *pipe) noexcept nogil:
+    """pipe_deliver() for a vector of one. As long as nothing else happens, it is passed from router to router without a turn for each."""
+    cdef Packet *packet = worker.vector[0]
+    cdef uint32_t packets = wire_segments(packet)
+    cdef uint32_t bytes = wire_bytes(packet)
+    cdef Neighbor *neighbor
+    debug_assert(packet.time_ns == worker.instant_ns)
+    while pipe.receiver.node.kind == KIND_ROUTER:
+        neighbor = ip4_router_onward(pipe.receiver, packet)
+        if is_unlikely(neighbor is NULL or not arrives_alone(worker, neighbor.interface.output)):
+            break
+        if is_unlikely(pipe.observed):
+            pipe_observe(worker, pipe, worker.vector, 1)
+        worker.vectors += 1
+        worker.hop_packets += 1
+        rewrite_onward(packet, neighbor)
+        neighbor.interface.tx_packets += packets
+        neighbor.interface.tx_bytes += bytes
+        if is_unlikely(pipe.observed & OBSERVE_LATENESS):
+            lateness_handled(worker, pipe, 1)
+        pipe = neighbor.interface.output
+        worker.round += 1
+        packet.crossings = <uint16_t>worker.round
+        pipe.receiver.rx_packets += packets
+        pipe.receiver.rx_bytes += bytes
+    pipe_deliver(worker, pipe, 1)
+
+
 cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcept nogil:
     """Handle what is due at a node at the worker's instant and round, and ahead of it, by `until_ns`, as far as is safe."""
     cdef int64_t limit_ns = worker.instant_ns
@@ -315,11 +389,18 @@ cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcep
                 node_loopback(worker, node)
         else:
             pipe = node.ports[source].input
+            if is_device(node):
+                heap_pop(&node.events)
+                device_put_off(worker, pipe)
+                continue
             count = take_first(worker, node, pipe, limit_ns, exact)
             if count == 0:
                 continue
             reached_ns = worker.vector[count - 1].time_ns
-            pipe_deliver(worker, pipe, count)
+            if count == 1 and exact and (node.events.count == 0 or node.events.events[0].time_ns > limit_ns):
+                pipe_deliver_lone(worker, pipe)
+            else:
+                pipe_deliver(worker, pipe, count)
             left -= count if count < left else left
     if reached_ns > worker.ahead_ns:
         worker.ahead_ns = reached_ns
@@ -339,6 +420,9 @@ cdef inline void node_ready_turn(Worker *worker, Node *node) noexcept nogil:
             heap_push(&node.events, worker.instant_ns, <uint64_t>worker.round << 32 | pipe.receiver.port)
         node_turn(worker, node, worker.instant_ns)
         return
+    if is_device(node):
+        device_put_off(worker, pipe)
+        return
     count = take_vector(worker, pipe, worker.instant_ns, worker.round)
     packet = pipe_first(pipe)
     if packet is NULL:
@@ -349,7 +433,10 @@ cdef inline void node_ready_turn(Worker *worker, Node *node) noexcept nogil:
             pipe.ring[pipe.head & (pipe.capacity - 1)].arrival_ns,
             <uint64_t>packet.crossings << 32 | pipe.receiver.port,
         )
-    pipe_deliver(worker, pipe, count)
+    if count == 1 and packet is NULL:
+        pipe_deliver_lone(worker, pipe)
+    else:
+        pipe_deliver(worker, pipe, count)
     if node.events.count:
         node_wake(worker, node, node.events.events[0].time_ns, <uint32_t>(node.events.events[0].order >> 32))
 
@@ -408,8 +495,8 @@ cdef inline Node *due_node(Worker *worker, int64_t until_ns) noexcept nogil:
     return node
 
 
-cdef inline bint worker_run(Worker *worker, int64_t until_ns, bint stop_on_event, int64_t host_limit_ns) noexcept nogil:
-    """Handle all that is due by `until_ns`. False: stopped before, at an event's instant, for the wall clock or a full ring."""
+cdef inline bint worker_work(Worker *worker, int64_t until_ns, bint stop_on_event, int64_t host_limit_ns) noexcept nogil:
+    """worker_run(), but for what is still to be given to devices."""
     cdef Node *node
     cdef uint32_t posted = worker.posted_tail
     cdef int64_t target_ns = until_ns
@@ -437,8 +524,16 @@ cdef inline bint worker_run(Worker *worker, int64_t until_ns, bint stop_on_event
             worker_find_stride(worker)
             if stop_on_event:
                 worker_find_quiet(worker)
+            devices_write(worker, worker.instant_ns)
             if host_limit_ns and host_clock_ns() > host_limit_ns:
                 return False
+
+
+cdef inline bint worker_run(Worker *worker, int64_t until_ns, bint stop_on_event, int64_t host_limit_ns) noexcept nogil:
+    """Handle all that is due by `until_ns`. False: stopped before, at an event's instant, for the wall clock or a full ring."""
+    cdef bint finished = worker_work(worker, until_ns, stop_on_event, host_limit_ns)
+    devices_write(worker, until_ns if finished else worker.instant_ns)
+    return finished
 
 
 cdef inline void worker_enter(Worker *worker, int64_t now_ns) noexcept nogil:

@@ -20,7 +20,7 @@ END_NS = 900 * MILLISECOND
 class Net:
     """A random network: routers and hosts on shared segments (switches, hubs, single links), and traffic."""
 
-    switch: Switch = field(default_factory=lambda: Switch(proof=True))
+    switch: Switch
     nodes: list[int] = field(default_factory=list)
     interfaces: int = 0
     pipes: list[int] = field(default_factory=list)
@@ -67,10 +67,10 @@ def random_shape(rng: random.Random, ideal: float) -> Shape:
     )
 
 
-def random_net(seed: int) -> Net:
+def random_net(seed: int, switch: Switch | None = None) -> Net:
     rng = random.Random(seed)
-    net = Net(ideal=rng.choice([0.0, 0.1, 0.5, 0.9]))
-    switch = net.switch
+    switch = switch or Switch(proof=True)
+    net = Net(switch, ideal=rng.choice([0.0, 0.1, 0.5, 0.9]))
     router_count = rng.randint(1, 5)
     routers = [net.node(core.ROUTER) for _ in range(router_count)]
     hosts: list[tuple[int, int]] = []
@@ -293,6 +293,19 @@ def test_a_change_between_slices_finds_every_node_at_one_time(seed: int) -> None
     again = random_net(seed)
     again.changes = net.changes.copy()
     must_be_alike(story(again, with_the_same_changes), changed)
+
+
+@pytest.mark.parametrize("seed", range(300, 340))
+def test_what_else_happens_at_an_instant_changes_nothing(seed: int) -> None:
+    """A lone packet passes routers without a turn for each; beside a twin of its network none is alone."""
+    alone = story(random_net(seed), at_once)
+    switch = Switch(proof=True)
+    accompanied = random_net(seed, switch)
+    random_net(seed, switch)
+    of_both = ("events", "hop_packets")
+    must_be_alike(
+        story(accompanied, at_once), {key: value for key, value in alone.items() if key not in of_both}
+    )
 
 
 def must_be_alike(one: dict[str, object], other: dict[str, object]) -> None:
