@@ -14,11 +14,11 @@ from .device cimport device_lost
 from .flow cimport flow_timer
 from .heap cimport heap_pop, heap_push, heap_replace_first, heap_second
 from .icmp cimport ICMP_UNREACHABLE, UNREACHABLE_HOST, icmp_error
-from .ip4_input cimport ether_input, ip4_local, ip4_router_onward, ip4_router_vector, rewrite_onward
+from .ip4_input cimport ether_input, goes_onward, ip4_local, ip4_router_vector, rewrite_onward
 from .lateness cimport lateness_handled, waits_begin, waits_end
 from .layout cimport (
     CROSSING_LIMIT, DROP_NEIGHBOR_UNREACHABLE, DROP_POOL_EMPTY, KIND_HOST, KIND_HUB, KIND_NIC, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
-    OBSERVE_LATENESS, VECTOR_SIZE, WAY_IDEAL, Command, Event, Interface, Neighbor, Node, Packet, Pipe, PipeEntry, Worker,
+    OBSERVE_LATENESS, VECTOR_SIZE, WAY_IDEAL, Command, Event, Interface, Node, Onward, Packet, Pipe, PipeEntry, Worker,
     sem_t,
 )
 from .line cimport pipe_first
@@ -312,9 +312,12 @@ cdef inline void devices_write(Worker *worker, int64_t until_ns) noexcept nogil:
 
 
 cdef inline bint arrives_alone(Worker *worker, Pipe *pipe) noexcept nogil:
-    """Whether what is put into a pipe now arrives at once, at a node that handles it as all that happens in the next round of the instant."""
+    """Whether what is put into a pipe now arrives at once, at a node that handles it as all that happens in the next round of the instant.
+
+    An ideal link whose lateness is measured leads to a device, which is written to later.
+    """
     return (
-        pipe.way == WAY_IDEAL and not pipe.active and worker.round < CROSSING_LIMIT and not is_device(pipe.receiver.node)
+        pipe.way == WAY_IDEAL and not pipe.active and not pipe.observed & OBSERVE_LATENESS and worker.round < CROSSING_LIMIT
         and worker.ready_count == 0 and worker.current_count == 0
         and (worker.events.count == 0 or worker.events.events[0].time_ns > worker.instant_ns)
     )
@@ -325,26 +328,25 @@ cdef inline void pipe_deliver_lone(Worker *worker, Pipe *pipe) noexcept nogil:
     cdef Packet *packet = worker.vector[0]
     cdef uint32_t packets = wire_segments(packet)
     cdef uint32_t bytes = wire_bytes(packet)
-    cdef Neighbor *neighbor
+    cdef Onward *onward = &pipe.receiver.onward
     debug_assert(packet.time_ns == worker.instant_ns)
-    while pipe.receiver.node.kind == KIND_ROUTER:
-        neighbor = ip4_router_onward(pipe.receiver, packet)
-        if is_unlikely(neighbor is NULL or not arrives_alone(worker, neighbor.interface.output)):
-            break
+    # An interface that has nowhere to go on to, of a router or of another node, is left to pipe_deliver().
+    while onward.neighbor is not NULL and goes_onward(pipe.receiver, packet, onward) and arrives_alone(worker, onward.output):
         if is_unlikely(pipe.observed):
             pipe_observe(worker, pipe, worker.vector, 1)
         worker.vectors += 1
         worker.hop_packets += 1
-        rewrite_onward(packet, neighbor)
-        neighbor.interface.tx_packets += packets
-        neighbor.interface.tx_bytes += bytes
+        rewrite_onward(packet, onward.neighbor)
         if is_unlikely(pipe.observed & OBSERVE_LATENESS):
             lateness_handled(worker, pipe, 1)
-        pipe = neighbor.interface.output
-        worker.round += 1
-        packet.crossings = <uint16_t>worker.round
+        pipe = onward.output
+        pipe.sender.tx_packets += packets
+        pipe.sender.tx_bytes += bytes
         pipe.receiver.rx_packets += packets
         pipe.receiver.rx_bytes += bytes
+        worker.round += 1
+        packet.crossings = <uint16_t>worker.round
+        onward = &pipe.receiver.onward
     pipe_deliver(worker, pipe, 1)
 
 
