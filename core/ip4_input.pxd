@@ -450,7 +450,7 @@ cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet 
             first = i
             if is_unlikely(not plain):
                 ether_input(worker, interface, packet)
-                onward.neighbor = NULL  # what it did may have changed neighbours
+                onward_to(&onward, interface, NULL)  # what it did may have changed neighbours
                 output = NULL
                 first = i + 1
                 continue

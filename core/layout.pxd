@@ -249,10 +249,10 @@ cdef struct Address:
 
 # Where the last frame that has come by a router's interface went on to: what is for the same destination need not be looked up.
 cdef struct Onward:
-    Neighbor *neighbor             # NULL: to be looked up, since something has changed
+    Neighbor *neighbor             # NULL: unknown, or something has changed
     Pipe *output                   # that leads there
     uint32_t destination
-    uint32_t longest               # bytes of IP that pass whole; 0: none does
+    uint32_t longest               # bytes of IP that pass whole; 0 where the neighbour is unknown, or no way to go on
 
 # What it takes to hand on a frame that comes in is in the first cache line, what it takes to send one in the second.
 cdef struct Interface:

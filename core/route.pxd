@@ -68,6 +68,7 @@ cdef inline void forget_onward(Node *node) noexcept nogil:
     cdef uint32_t i
     for i in range(node.port_count):
         node.ports[i].onward.neighbor = NULL
+        node.ports[i].onward.longest = 0
 
 
 cdef inline void routes_changed(Node *node) noexcept nogil:

@@ -10,7 +10,20 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
-from lab import MILLISECOND, SECOND, mac
+from lab import (
+    ARP_REQUEST,
+    BROADCAST,
+    MILLISECOND,
+    SECOND,
+    TYPE_ARP,
+    TYPE_IP4,
+    arp,
+    ether,
+    ip,
+    ip4,
+    mac,
+    of_type,
+)
 
 from manystack.core import Switch
 from manystack.core import _switch as core
@@ -131,6 +144,34 @@ def test_only_pipes_that_take_time_are_measured_and_live_changes_count() -> None
         assert lateness is not None
         assert sum(packets for _, packets in lateness["buckets"]) == 1
         assert switch.memory_bytes(pair.nodes[0]) > memory_bytes
+
+
+def test_a_packet_that_is_alone_is_measured_where_it_passes_a_router() -> None:
+    switch = Switch(real_time=True)
+    router = switch.add_node(core.ROUTER)
+    ports = [switch.add_node(core.PORT) for _ in range(2)]
+    pipes = []
+    for number, port in enumerate(ports):
+        near = switch.add_interface(router, mac(10 + number))
+        switch.add_address(near, ip(f"10.0.{number}.1"), 24)
+        pipes.append(switch.add_link(switch.add_interface(port, mac(20 + number)), near)[0])
+    switch.set_pipe(pipes[0], delay_ns=MILLISECOND)
+    announced = arp(ARP_REQUEST, mac(21), "10.0.1.2", bytes(6), "10.0.1.1")
+    switch.inject(ports[1], ether(BROADCAST, mac(21), TYPE_ARP, announced))
+    try:
+        switch.start()
+        for count in (1, 2, 3):
+            switch.inject(ports[0], ether(mac(10), mac(20), TYPE_IP4, ip4("10.0.0.2", "10.0.1.2")))
+            frames: list[bytes] = []
+            before_ns = switch.now_ns
+            while not frames:
+                assert switch.now_ns < before_ns + TIMEOUT_NS
+                frames = of_type((frame for _, frame in switch.take_frames(ports[1])), TYPE_IP4)
+            lateness = switch.lateness(pipes[0])
+            assert lateness is not None
+            assert sum(packets for _, packets in lateness["buckets"]) == count
+    finally:
+        switch.close()
 
 
 def test_frames_of_a_device_are_late_while_the_engine_does_not_look() -> None:

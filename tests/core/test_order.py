@@ -1,11 +1,12 @@
 """Order: the same run whether nodes run ahead or not and however a run is cut up; rounds; ties."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from lab import Lab, ip4
+from lab import Lab, ip4, read_ip4
+from lab import Wire as LabWire
 from timeline import MILLISECOND, SECOND, Shape, Wire, is_in_balance, mac, numbered, shape_pipe
 
 from manystack.core import Switch
@@ -427,6 +428,126 @@ def test_the_order_of_rounds() -> None:
     expected = [(0, numbered(i, 60)) for _, i, _ in sorted(sources)]
     assert switch.take_frames(ports[0]) == expected
     switch.close()
+
+
+class Ways:
+    """Ways of routers and ideal links from wires of the test's own to one router, and on to a sink."""
+
+    def __init__(self, lab: Lab, lengths: Sequence[int]) -> None:
+        self.lab = lab
+        self.merge, (gate,) = lab.router("10.99.0.1/24")
+        self.sink = lab.wire(gate, "10.99.0.2")
+        self.sources = [self.way(number, length) for number, length in enumerate(lengths)]
+        lab.quiet()
+        self.sink.introduce("10.99.0.1")
+        for number in range(len(lengths)):  # the neighbors get to know each other
+            self.send(number)
+            lab.run(SECOND)
+        assert len(self.sink.take()) == len(lengths)
+
+    def way(self, number: int, length: int) -> LabWire:
+        ends = []
+        for hop in range(length):
+            node, (near, far) = self.lab.router(f"10.{number}.{hop}.2/24", f"10.{number}.{hop + 1}.1/24")
+            self.lab.route(node, "10.99.0.0/24", f"10.{number}.{hop + 1}.2")
+            ends += [near, far]
+        ends.append(self.lab.interface(self.merge, f"10.{number}.{length}.2/24"))
+        source = self.lab.wire(ends[0], f"10.{number}.0.1")
+        for far, near in zip(ends[1::2], ends[2::2], strict=True):
+            self.lab.link(far, near)
+        return source
+
+    def send(self, number: int) -> None:
+        source = self.sources[number]
+        source.send_ip(ip4(source.address, self.sink.address, identification=number))
+
+    def arrivals(self, nanoseconds: int) -> list[tuple[int, int]]:
+        """Of what reaches the sink within so long: when, and who sent it."""
+        start_ns = self.lab.switch.now_ns
+        self.lab.run(nanoseconds)
+        return [
+            (time_ns - start_ns, read_ip4(frame).identification) for time_ns, frame in self.sink.take_timed()
+        ]
+
+
+@pytest.mark.parametrize("delay_ns", [0, 500])
+def test_of_packets_over_routers_at_one_instant_the_shorter_way_comes_first(delay_ns: int) -> None:
+    lab = Lab()
+    lengths = [5, 1, 3, 1, 0, 9]
+    ways = Ways(lab, lengths)
+    for source in ways.sources:
+        lab.switch.set_pipe(source.pipe_in, delay_ns=delay_ns)
+    for number in reversed(range(len(lengths))):
+        ways.send(number)
+    expected = sorted(range(len(lengths)), key=lambda number: (lengths[number], number))
+    assert ways.arrivals(1000) == [(delay_ns, number) for number in expected]
+    lab.close()
+
+
+@pytest.mark.parametrize("detour", [0, 1])
+def test_a_router_handles_all_that_comes_in_one_round_before_any_of_it_goes_further(detour: int) -> None:
+    """Two packets come to it at once by two links. The one that has further to go is overtaken."""
+    lab = Lab()
+    _, (gate, short, long) = lab.router("10.99.0.1/24", "10.1.0.2/24", "10.2.1.2/24")
+    first, (near, far, *doors) = lab.router("10.1.0.1/24", "10.2.0.1/24", "10.3.0.1/24", "10.4.0.1/24")
+    middle, (here, there) = lab.router("10.2.0.2/24", "10.2.1.1/24")
+    for a, b in ((near, short), (far, here), (there, long)):
+        lab.link(a, b)
+    lab.route(middle, "10.99.0.0/24", "10.2.1.2")
+    for number in range(2):
+        lab.route(first, f"10.99.0.{10 + number}/32", "10.2.0.2" if number == detour else "10.1.0.2")
+    sink = lab.wire(gate)
+    sources = [lab.wire(door, f"10.{3 + number}.0.2") for number, door in enumerate(doors)]
+    lab.quiet()
+
+    def send_both() -> None:
+        for number, source in enumerate(sources):
+            source.send_ip(ip4(source.address, f"10.99.0.{10 + number}"))
+
+    for number in range(2):
+        sink.introduce("10.99.0.1", f"10.99.0.{10 + number}")
+    send_both()
+    lab.run(SECOND)
+    sink.take()
+    for source in sources:
+        lab.switch.set_pipe(source.pipe_in, delay_ns=500)
+    send_both()
+    lab.run(1000)
+    assert [packet.destination for packet in sink.take_ip()] == [
+        f"10.99.0.{10 + (1 - detour)}",
+        f"10.99.0.{10 + detour}",
+    ]
+    lab.close()
+
+
+def test_a_router_that_runs_ahead_takes_nobody_with_it() -> None:
+    """It may run ahead, since all that leads to it takes time; what it sends may meet what is earlier."""
+    lab = Lab()
+    _, (gate, side, back) = lab.router("10.99.0.1/24", "10.5.0.1/24", "10.1.0.2/24")
+    first, (forth, *doors) = lab.router("10.1.0.1/24", "10.3.0.1/24", "10.4.0.1/24")
+    _, backward = lab.link(forth, back)
+    lab.route(first, "10.99.0.0/24", "10.1.0.2")
+    sink = lab.wire(gate, "10.99.0.2")
+    sources = [lab.wire(door, f"10.{3 + number}.0.2") for number, door in enumerate((*doors, side))]
+    lab.quiet()
+    sink.introduce("10.99.0.1")
+
+    def send_all() -> None:
+        for number, source in enumerate(sources):
+            source.send_ip(ip4(source.address, sink.address, identification=number))
+
+    send_all()
+    lab.run(SECOND)
+    sink.take()
+    lab.switch.set_pipe(backward, delay_ns=5000)
+    for source, delay_ns in zip(sources, (500, 520, 510), strict=True):
+        lab.switch.set_pipe(source.pipe_in, delay_ns=delay_ns)
+    start_ns = lab.switch.now_ns
+    send_all()
+    lab.run(1000)
+    arrivals = [(time_ns - start_ns, read_ip4(frame).identification) for time_ns, frame in sink.take_timed()]
+    assert arrivals == [(500, 0), (510, 2), (520, 1)]
+    lab.close()
 
 
 def test_a_loop_of_ideal_links_ends_and_is_counted() -> None:
