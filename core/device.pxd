@@ -15,7 +15,7 @@ from .layout cimport (
 )
 from .packet cimport ROOM_LARGE, ROOM_MTU, packet_headroom, packet_new, packet_release
 from .pipe cimport pipe_reverse, pipe_set_up
-from .platform cimport is_unlikely
+from .platform cimport is_unlikely, prefetch
 from .schedule cimport count_drop, drop, input_drop, post
 from .segment cimport wire_segments
 from .vnet cimport Join, join_append, join_begin, join_finish, join_fits, vnet_build, vnet_parse
@@ -79,6 +79,8 @@ cdef inline Packet *frame_join(Worker *worker, Node *node, Packet **vector, uint
     cdef Join join
     join_begin(&join, vector[i - 1], node.takes_udp)
     while i < count and join_fits(&join, vector[i]):
+        if i + 4 < count:
+            prefetch(vector[i + 4].data)
         if not join_append(&worker.pool, &join, vector[i]):
             count_drop(node, DROP_POOL_EMPTY)
             join_begin(&join, vector[i], node.takes_udp)

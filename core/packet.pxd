@@ -14,7 +14,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from .layout cimport PACKET_HEADROOM, PACKET_METADATA, SIZE_CLASSES, Packet, PacketList, Pool, Slab
-from .platform cimport DEBUG_BUILD, debug_assert, is_likely, is_unlikely, load16, load32, must_resize, release_table, reserve_table
+from .platform cimport DEBUG_BUILD, debug_assert, is_likely, is_unlikely, load16, load32, must_resize, prefetch, release_table, reserve_table
 
 cdef enum:
     ROOM_SMALL = 256
@@ -150,6 +150,7 @@ cdef inline Packet *pool_take(Pool *pool, uint32_t room) noexcept nogil:
     slab = &pool.slabs[pool.usable[size_class] - 1]
     packet = slab.free
     slab.free = packet.next
+    prefetch(slab.free)
     slab.free_count -= 1
     if slab.free_count == 0:
         slab_remove(pool, &pool.usable[size_class], pool.usable[size_class] - 1)

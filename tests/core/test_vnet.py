@@ -498,11 +498,12 @@ def test_all_that_a_hub_repeats_is_joined() -> None:
     assert carried(messages, devices=4) == [[joined_message(JOINABLE["TCP4"])]] * 3
 
 
-def test_segments_that_are_overdue_together_leave_as_one_super_frame() -> None:
+@pytest.mark.parametrize("devices", [2, 3])
+def test_segments_that_are_overdue_together_leave_as_one_super_frame(devices: int) -> None:
     """They come out of the link one by one, while the engine is held up, which then finds all of them."""
     stream = JOINABLE["TCP4"]
     segments = stream.partial_segments()
-    with Office(bandwidth_bps=1_000_000_000, delay_ns=500 * MILLISECOND) as place:
+    with Office(devices, bandwidth_bps=1_000_000_000, delay_ns=500 * MILLISECOND) as place:
         place.devices[0].send(in_messages(segments))
         place.switch.start()
         while place.switch.statistics()["device_read_packets"] < len(segments):
@@ -512,7 +513,8 @@ def test_segments_that_are_overdue_together_leave_as_one_super_frame() -> None:
         while place.switch.now_ns < due_ns:
             pass
         place.switch.start()
-        assert place.devices[1].receive(len(segments)) == [joined_message(stream)]
+        for device in place.devices[1:]:
+            assert device.receive(len(segments)) == [joined_message(stream)]
         lateness = place.switch.lateness(place.pipes[0])
         assert lateness is not None
         assert sum(packets for _, packets in lateness["buckets"]) == len(segments)
