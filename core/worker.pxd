@@ -15,7 +15,7 @@ from .flow cimport flow_timer
 from .heap cimport heap_pop, heap_push, heap_replace_first, heap_second
 from .icmp cimport ICMP_UNREACHABLE, UNREACHABLE_HOST, icmp_error
 from .ip4_input cimport ether_input, goes_onward, ip4_local, ip4_router_vector, rewrite_onward
-from .lateness cimport lateness_handled, waits_begin, waits_end
+from .lateness cimport is_device, lateness_handled, waits_begin, waits_end
 from .layout cimport (
     CROSSING_LIMIT, DROP_NEIGHBOR_UNREACHABLE, DROP_POOL_EMPTY, KIND_HOST, KIND_HUB, KIND_NIC, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
     OBSERVE_LATENESS, VECTOR_SIZE, WAY_IDEAL, Command, Event, Interface, Node, Onward, Packet, Pipe, PipeEntry, Worker,
@@ -275,10 +275,6 @@ cdef inline void pipe_deliver(Worker *worker, Pipe *pipe, uint32_t count) noexce
         lateness_handled(worker, pipe, count)
     if worker.loopback.count:
         node_loopback(worker, pipe.receiver.node)
-
-
-cdef inline bint is_device(Node *node) noexcept nogil:
-    return node.kind == KIND_TAP or node.kind == KIND_NIC
 
 
 cdef inline void device_put_off(Worker *worker, Pipe *pipe) noexcept nogil:
