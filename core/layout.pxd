@@ -182,7 +182,8 @@ cdef struct Pipe:
     uint64_t down_drop_packets
     uint64_t loop_drop_packets
     Lateness *lateness             # on first use
-    uint64_t unused[14]            # fills an odd number of cache lines
+    Pipe *next_unwritten           # of the worker's
+    uint64_t unused[13]            # fills an odd number of cache lines
 
 # A stretch of degraded seconds of a pipe, and what was handled in them.
 cdef struct LateStretch:
@@ -460,9 +461,7 @@ cdef struct Worker:
     uint32_t current_count
     uint32_t ready_capacity
     uint32_t current_capacity
-    Pipe **unwritten               # those that have brought a device something that it has not been given yet
-    uint32_t unwritten_count
-    uint32_t unwritten_capacity
+    Pipe *unwritten                # the first of those that have brought a device something that it has not been given yet
     int64_t instant_ns
     uint32_t round
     uint64_t turns

@@ -6,6 +6,9 @@
 # overhead. The queue is what has not started service; it drops at the tail. A lost packet is lost on the wire, after
 # the transmitter, so it has used its bandwidth. Order holds: an arrival never comes before the one in front of it.
 #
+# A super-frame that a device is to get arrives whole, with its last segment, where that is at most WHOLE_NS after the first
+# and the queue has room for all of them. Each has its place in the queue and its time on the wire nevertheless.
+#
 # With a drop-tail FIFO all of this is known when a packet comes in, so it is computed there: such a pipe is plain. A
 # change of bandwidth or delay computes what has not started service again. On a change of bandwidth the carried
 # remainder is rounded up to a whole nanosecond. A pipe that is asked for anything else gets a shaper (shaper.pxd), and

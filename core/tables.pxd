@@ -185,7 +185,6 @@ cdef inline uint64_t tables_close(Tables *tables, Worker *worker) noexcept nogil
     free(worker.events.events)
     free(worker.ready)
     free(worker.current)
-    free(worker.unwritten)
     free(worker.posted)
     free(worker)
     return lost

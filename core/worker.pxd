@@ -4,6 +4,9 @@
 # every pipe that leads to it takes time, nothing unknown can arrive within the least of those times, so it runs ahead
 # by that much. The two ends of a UDP flow know of each other without a packet between them: whether all has been sent,
 # and how long that took. So they keep in step, except while it is known that the flow goes on (see ahead.pxd).
+#
+# A packet that is alone at its instant passes routers on ideal links without a turn for each of them. What arrives at devices
+# is written when all that is due has been handled: segments that are due together leave as one frame.
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
@@ -27,7 +30,7 @@ from .nic cimport nic_read, nic_vector
 from .observe cimport pipe_observe
 from .packet cimport list_append, packet_release
 from .platform cimport (
-    atomic_load32, atomic_store32, atomic_store64, debug_assert, host_clock_ns, is_likely, is_unlikely, must_resize, prefetch,
+    atomic_load32, atomic_store32, atomic_store64, debug_assert, host_clock_ns, is_likely, is_unlikely, prefetch,
 )
 from .ring cimport ring_wakes
 from .schedule cimport TIMER_FLOWS, TIMER_NEIGHBORS, TIMER_PIPES, TIMER_SOURCE, count_drop, drop, never, node_event, node_wake
@@ -279,32 +282,28 @@ cdef inline void pipe_deliver(Worker *worker, Pipe *pipe, uint32_t count) noexce
 
 cdef inline void device_put_off(Worker *worker, Pipe *pipe) noexcept nogil:
     """Let what a pipe has brought to a device wait for devices_write(). Meanwhile it stands in no node's events."""
-    if worker.unwritten_count == worker.unwritten_capacity:
-        worker.unwritten_capacity = worker.unwritten_capacity * 2 if worker.unwritten_capacity else 16
-        worker.unwritten = <Pipe **>must_resize(worker.unwritten, worker.unwritten_capacity * sizeof(void *))
-    worker.unwritten[worker.unwritten_count] = pipe
-    worker.unwritten_count += 1
+    pipe.next_unwritten = worker.unwritten
+    worker.unwritten = pipe
 
 
 cdef inline void devices_write(Worker *worker, int64_t until_ns) noexcept nogil:
     """Give the devices what has come for them by `until_ns`. Segments that follow each other leave as one frame if they are given together."""
-    cdef uint32_t i
-    cdef Pipe *pipe
+    cdef Pipe *pipe = worker.unwritten
     cdef Packet *packet
     cdef PipeEntry *first
-    for i in range(worker.unwritten_count):
-        pipe = worker.unwritten[i]
-        while True:
-            packet = pipe_first(pipe)
-            if packet is NULL:
-                pipe.active = 0
-                break
-            first = &pipe.ring[pipe.head & (pipe.capacity - 1)]
-            if first.arrival_ns > until_ns:
-                node_event(worker, pipe.receiver.node, first.arrival_ns, packet.crossings, pipe.receiver.port)
-                break
-            pipe_deliver(worker, pipe, take_vector(worker, pipe, until_ns, ANY_ROUND))
-    worker.unwritten_count = 0
+    worker.unwritten = NULL
+    while pipe is not NULL:
+        packet = pipe_first(pipe)
+        if packet is NULL:
+            pipe.active = 0
+            pipe = pipe.next_unwritten
+            continue
+        first = &pipe.ring[pipe.head & (pipe.capacity - 1)]
+        if first.arrival_ns > until_ns:
+            node_event(worker, pipe.receiver.node, first.arrival_ns, packet.crossings, pipe.receiver.port)
+            pipe = pipe.next_unwritten
+            continue
+        pipe_deliver(worker, pipe, take_vector(worker, pipe, until_ns, ANY_ROUND))
 
 
 cdef inline bint arrives_alone(Worker *worker, Pipe *pipe) noexcept nogil:
