@@ -3,7 +3,10 @@
 import itertools
 import os
 import select
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -106,19 +109,21 @@ class Client:
         self._send({"id": number, "op": operation, "args": arguments})
         interrupted = False
         while True:
+            answer: dict[str, Any] = {"item": None}
             try:
-                answer = self._receive(patience_ms)
-                if answer["id"] not in (number, None):
-                    continue
-                if "item" in answer:
-                    if on_item is not None and on_item(answer["item"]) is True:
+                self._wait(patience_ms)
+                with one_interrupt_later():  # what has been taken is handed on
+                    answer = self._take()
+                    if answer["id"] not in (number, None):
+                        continue
+                    if "item" in answer and on_item is not None and on_item(answer["item"]) is True:
                         self._send({"id": number, "op": "more", "args": {"id": number}})
-                    continue
             except KeyboardInterrupt:
                 if interrupted:
                     raise
                 interrupted = True
                 self._send({"id": number, "op": "cancel", "args": {"id": number}})
+            if "item" in answer:
                 continue
             if "error" not in answer:
                 return answer["result"]
@@ -133,7 +138,8 @@ class Client:
     def _send(self, message: dict[str, Any]) -> None:
         self._socket.send(msgpack.packb(message))
 
-    def _receive(self, patience_ms: int | None) -> dict[str, Any]:
+    def _wait(self, patience_ms: int | None) -> None:
+        """Wait for an answer."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._process, zmq.POLLIN)
@@ -145,9 +151,48 @@ class Client:
             )
         if self._socket not in ready and not self._socket.poll(LAST_WORDS_MS):
             raise _gone(self.network)
+
+    def _take(self) -> dict[str, Any]:
         answer = msgpack.unpackb(self._socket.recv(), strict_map_key=False)
         assert isinstance(answer, dict)
         return answer
+
+
+@contextmanager
+def one_interrupt_later() -> Iterator[None]:
+    """Let the first Ctrl-C wait for the end of the block."""
+    before = signal.getsignal(signal.SIGINT)
+    # Ctrl-C may be ignored, as nohup leaves it, or be waited for already; and it meets the main thread alone.
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting = False
+
+    def note(*_: object) -> None:
+        nonlocal waiting
+        if waiting:
+            raise KeyboardInterrupt
+        waiting = True
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def interrupts_at_once() -> Iterator[None]:
+    """Within one_interrupt_later(), let Ctrl-C end what may take for ever."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _gone(network: RunningNetwork) -> ManystackError:

@@ -1,9 +1,11 @@
 """The control socket: one table of operations, and an answer to whatever is sent."""
 
 import asyncio
+import itertools
 import json
 import os
 import random
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -180,6 +182,38 @@ def test_watching_gives_events_in_their_order(emu: Engine) -> None:
         ("link-down", "a.eth0 s.port0"),
         ("link-up", "a.eth0 s.port0"),
     ]
+
+
+class Answers(Client):
+    """A client whose network has answered already, and whose user presses Ctrl-C as it takes an answer."""
+
+    def __init__(self, answers: list[dict[str, Any]], interrupt_at: int) -> None:
+        self.answers, self.interrupt_at = answers, interrupt_at
+        self.sent: list[str] = []
+        self._numbers = itertools.count(1)
+
+    def _wait(self, patience_ms: int | None) -> None:
+        pass
+
+    def _take(self) -> dict[str, Any]:
+        answer = self.answers.pop(0)
+        if len(self.answers) == self.interrupt_at:
+            signal.raise_signal(signal.SIGINT)
+        return answer
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self.sent.append(message["op"])
+
+
+@pytest.mark.parametrize("interrupt_at", range(4))
+def test_an_interrupt_loses_nothing_that_has_been_taken(interrupt_at: int) -> None:
+    items: list[int] = []
+    answers: list[dict[str, Any]] = [{"id": 1, "item": number} for number in range(3)]
+    client = Answers([*answers, {"id": 1, "result": "all"}], interrupt_at)
+    assert client.call("watch", on_item=items.append) == "all"
+    assert items == [0, 1, 2]
+    assert client.sent == ["watch", "cancel"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_watcher_that_leaves_is_forgotten(emu: Engine) -> None:

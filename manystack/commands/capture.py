@@ -2,17 +2,15 @@
 
 import errno
 import os
-import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
-from manystack.client import Client, find
+from manystack.client import Client, find, interrupts_at_once
 from manystack.commands.common import echo_json, network_options
 from manystack.errors import ManystackError, UsageError
 from manystack.text import plural
@@ -54,11 +52,10 @@ def capture(
             if output is None:
                 assert file is not None
                 output = stack.enter_context(_opened_pipe(file, client))
-            with _one_interrupt_later():
-                left = memoryview(part)
-                while left:
-                    left = left[output.write(left) :]
-                whole += len(part)
+            left = memoryview(part)
+            while left:
+                left = left[output.write(left) :]
+            whole += len(part)
             return bool(part)
 
         try:
@@ -79,30 +76,6 @@ def capture(
         return
     lost = f", and lost {told['lost_packets']:,}, which came too fast" if told["lost_packets"] else ""
     click.echo(f"captured {plural(told['packets'], 'packet')}{lost}", err=True)
-
-
-@contextmanager
-def _one_interrupt_later() -> Iterator[None]:
-    """Let the first Ctrl-C wait for the end of the block, so that no part is written by halves."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:  # ignored, as nohup leaves it
-        yield
-        return
-    waiting = False
-
-    def note(*_: object) -> None:
-        nonlocal waiting
-        if waiting:
-            raise KeyboardInterrupt
-        waiting = True
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if waiting:
-        raise KeyboardInterrupt
 
 
 def _output(file: Path | None) -> BinaryIO:
@@ -132,7 +105,8 @@ def _opened_pipe(file: Path, client: Client) -> BinaryIO:
 
     threading.Thread(target=wait, daemon=True).start()
     try:
-        client.wait_until_gone(come)
+        with interrupts_at_once():
+            client.wait_until_gone(come)
     except KeyboardInterrupt:
         raise ManystackError(f"nobody has read {file}") from None
     if not opened:

@@ -331,7 +331,8 @@ def test_a_stalled_reader_loses_packets_and_the_network_none(
         with Client(find(NAME)) as client:
             # No part is ever answered with `more`.
             client._send({"id": 99, "op": "capture", "args": {"interfaces": ["r"]}})
-            assert client._receive(60_000)["id"] == 99
+            client._wait(60_000)
+            assert client._take()["id"] == 99
             for _ in range(2):  # what passes first is kept, and then nothing
                 send_pings(client)
                 real.captures.drain()
