@@ -183,7 +183,6 @@ cdef struct Pipe:
     uint64_t loop_drop_packets
     Lateness *lateness             # on first use
     Pipe *next_unwritten           # of the worker's
-    uint64_t unused[13]            # fills an odd number of cache lines
 
 # A stretch of degraded seconds of a pipe, and what was handled in them.
 cdef struct LateStretch:
@@ -408,7 +407,6 @@ cdef struct Node:
     uint64_t *drops                # by reason, on first use
     DeviceWaits *waits             # TAP, NIC
     PacketList frames              # PORT: what arrived, for Python
-    uint64_t unused[11]            # fills an odd number of cache lines
 
 cdef struct Posted:
     int64_t time_ns
