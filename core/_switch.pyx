@@ -149,8 +149,8 @@ cdef class Switch(SwitchFlows):
         interface.addresses[interface.address_count].mask = mask
         interface.address_count += 1
         if prefix_length < 32 and route_find(&node.table, address & mask, prefix_length) < 0:
-            route_set(node, address & mask, prefix_length, ROUTE_CONNECTED, 0, interface)
-        route_set(node, address, 32, ROUTE_LOCAL, 0, interface)
+            route_set(&node.table, address & mask, prefix_length, ROUTE_CONNECTED, 0, interface)
+        route_set(&node.table, address, 32, ROUTE_LOCAL, 0, interface)
 
     def add_link(self, interface_a, interface_b, seed_ab=0, seed_ba=0):
         cdef Interface *a = self._interface(interface_a)

@@ -129,7 +129,7 @@ cdef inline void do_add_route(Worker *worker, void *argument) noexcept nogil:
     operation.found = place < 0 or not is_own(&operation.node.table.routes[place])
     if operation.found:
         route_set(
-            operation.node, operation.prefix, operation.prefix_length, operation.route_kind, operation.gateway,
+            &operation.node.table, operation.prefix, operation.prefix_length, operation.route_kind, operation.gateway,
             operation.interface,
         )
 
@@ -139,7 +139,7 @@ cdef inline void do_delete_route(Worker *worker, void *argument) noexcept nogil:
     cdef int place = route_find(&operation.node.table, operation.prefix, operation.prefix_length)
     operation.found = place >= 0 and not is_own(&operation.node.table.routes[place])
     if operation.found:
-        route_remove(operation.node, <uint32_t>place)
+        route_remove(&operation.node.table, <uint32_t>place)
 
 
 cdef inline void do_lookup(Worker *worker, void *argument) noexcept nogil:

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
-from .layout cimport DROP_NO_LINK, Interface, Packet, Pipe, Worker
+from .layout cimport DROP_NO_LINK, Interface, Packet, Worker
 from .pipe cimport pipe_send, pipe_send_vector
 from .platform cimport is_unlikely, load16, load32, load64, put16, store16, store32
 from .schedule cimport drop
@@ -46,14 +46,14 @@ cdef inline void interface_send(Worker *worker, Interface *interface, Packet *pa
     pipe_send(worker, interface.output, packet, time_ns)
 
 
-cdef inline void link_send_vector(
-    Worker *worker, Pipe *pipe, Packet **vector, uint32_t count, uint64_t packets, uint64_t bytes
+cdef inline void interface_send_vector(
+    Worker *worker, Interface *interface, Packet **vector, uint32_t count, uint64_t packets, uint64_t bytes
 ) noexcept nogil:
-    """Send frames into a link, in their order and each at its own time; `packets` and `bytes` are those of their wire segments.
+    """Send frames out of an interface that has a link, in their order and each at its own time; `packets` and `bytes` are those of their wire segments.
 
-    The pipe may be NULL where there are none.
+    The interface may be NULL where there are none.
     """
     if count:
-        pipe.sender.tx_packets += packets
-        pipe.sender.tx_bytes += bytes
-        pipe_send_vector(worker, pipe, vector, count)
+        interface.tx_packets += packets
+        interface.tx_bytes += bytes
+        pipe_send_vector(worker, interface.output, vector, count)

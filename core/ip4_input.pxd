@@ -7,7 +7,7 @@
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
 from .ether cimport (
-    ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_GROUP_BIT, VLAN_TAG, ether_destination, link_send_vector,
+    ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_GROUP_BIT, VLAN_TAG, ether_destination, interface_send_vector,
 )
 from .flow cimport (
     UDP_HEADER, UDP_STAMP, flow_datagram, flow_echo_reply, flow_icmp_error, flow_of_datagram, udp_checksum,
@@ -30,11 +30,11 @@ from .layout cimport (
     DROP_IP_SOURCE_ROUTE, DROP_IP_TOTAL_LENGTH, DROP_IP_TRUNCATED, DROP_IP_TTL, DROP_IP_VERSION,
     DROP_NEIGHBOR_TABLE_FULL, DROP_POOL_EMPTY, DROP_UDP_CHECKSUM, DROP_UDP_LENGTH, DROP_UDP_PORT_UNREACHABLE,
     DROP_UDP_TRUNCATED, HEADER_PLAIN, KIND_ROUTER, ROUTE_CONNECTED, ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Flow, Interface,
-    Neighbor, Node, Onward, Packet, Pipe, Route, Worker,
+    Neighbor, Node, Packet, Route, RouteTable, Worker,
 )
 from .neighbor cimport arp_input, header_write, interface_has, interface_reaches, neighbor_find
 from .packet cimport ones_complement_sum, packet_checksum, packet_release, packet_trim
-from .platform cimport get16, get32, is_likely, is_unlikely, load16, load32, prefetch, store32
+from .platform cimport get16, get32, is_unlikely, load16, load32, prefetch, store32
 from .route cimport route_lookup, route_lookup_settled, route_set, route_table_settle
 from .schedule cimport count_drop, drop, own_header, read_header
 from .segment cimport packet_segment, wire_bytes, wire_frame_bytes, wire_segments
@@ -58,7 +58,7 @@ cdef inline void icmp_redirect_input(Node *node, Interface *interface, uint8_t *
         or interface_has(interface, gateway) or node.table.count >= REDIRECTED_ROUTES
     ):
         return
-    route_set(node, destination, 32, ROUTE_GATEWAY, gateway, interface)
+    route_set(&node.table, destination, 32, ROUTE_GATEWAY, gateway, interface)
 
 
 cdef inline void icmp_input(
@@ -386,17 +386,22 @@ cdef inline bint header_is_plain(Packet *packet) noexcept nogil:
     )
 
 
-cdef inline void onward_to(Onward *onward, Interface *interface, Neighbor *neighbor) noexcept nogil:
-    """Let frames go on to a neighbour (NULL: none is known) from a router's interface."""
+# Who the last frame of an interface went on to. What is to go there, too, is not looked up.
+cdef struct Onward:
+    Neighbor *neighbor             # NULL: unknown
+    uint32_t destination
+    uint32_t longest               # bytes of IP that pass whole
+
+
+cdef inline void onward_find(Onward *onward, Interface *interface, Neighbor *neighbor) noexcept nogil:
     onward.neighbor = neighbor
     onward.longest = 0
     if neighbor is not NULL and neighbor.interface != interface and neighbor.interface.output is not NULL:
-        onward.output = neighbor.interface.output
         onward.longest = interface.mtu if interface.mtu < neighbor.interface.mtu else neighbor.interface.mtu
 
 
 cdef inline bint goes_onward(Interface *interface, Packet *packet, Onward *onward) noexcept nogil:
-    """Whether a frame at a router is a good packet for a known neighbour, who is found, and nobody else holds it. The route table has been settled."""
+    """Whether a frame at a router is a good packet for a known neighbour, who is found, and nobody else holds it."""
     cdef uint8_t *frame = packet.data
     cdef uint8_t *ip = frame + ETHER_HEADER
     cdef uint32_t destination
@@ -408,7 +413,7 @@ cdef inline bint goes_onward(Interface *interface, Packet *packet, Onward *onwar
         onward.destination = destination
         found = fast_neighbor(interface.node, destination)
         if found != onward.neighbor:
-            onward_to(onward, interface, found)
+            onward_find(onward, interface, found)
     return (
         wire_frame_bytes(packet) - ETHER_HEADER <= onward.longest
         and onward.neighbor.usable_until_ns >= packet.time_ns
@@ -427,36 +432,57 @@ cdef inline void rewrite_onward(Packet *packet, Neighbor *neighbor) noexcept nog
     header_write(packet.data, neighbor)
 
 
+cdef inline Neighbor *ip4_router_onward(Interface *interface, Packet *packet) noexcept nogil:
+    """The neighbour that a frame at a router's interface goes on to; NULL where that takes more than to rewrite_onward()."""
+    cdef RouteTable *table = &interface.node.table
+    cdef uint32_t side = interface.port & 1
+    cdef Onward onward
+    cdef bint plain
+    if is_unlikely(table.dirty):
+        route_table_settle(table)
+    onward.destination = table.recent_destinations[side]
+    onward_find(&onward, interface, table.recent_neighbors[side])
+    plain = goes_onward(interface, packet, &onward)
+    table.recent_neighbors[side] = onward.neighbor
+    table.recent_destinations[side] = onward.destination
+    return onward.neighbor if plain else NULL
+
+
 cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet **vector, uint32_t count) noexcept nogil:
     """A vector of frames at a router's interface, in order."""
-    cdef Onward onward = interface.onward
-    cdef Pipe *output = NULL
+    cdef RouteTable *table = &interface.node.table
+    cdef uint32_t side = interface.port & 1
+    cdef Interface *output = NULL
     cdef uint32_t first = 0        # frames from here on leave together, by `output`: so many packets and bytes
     cdef uint64_t packets = 0
     cdef uint64_t bytes = 0
     cdef bint plain
     cdef uint32_t i
+    cdef Onward onward
     cdef Packet *packet
-    if is_unlikely(interface.node.table.dirty):
-        route_table_settle(&interface.node.table)
+    if is_unlikely(table.dirty):
+        route_table_settle(table)
+    onward.destination = table.recent_destinations[side]
+    onward_find(&onward, interface, table.recent_neighbors[side])
     for i in range(count):
         packet = vector[i]
         if i + 4 < count:
             prefetch(vector[i + 4].data)
         plain = goes_onward(interface, packet, &onward)
-        if is_unlikely(not plain or onward.output != output):
-            link_send_vector(worker, output, vector + first, i - first, packets, bytes)
+        if is_unlikely(not plain or onward.neighbor.interface != output):
+            interface_send_vector(worker, output, vector + first, i - first, packets, bytes)
             packets = bytes = 0
             first = i
             if is_unlikely(not plain):
                 ether_input(worker, interface, packet)
-                onward_to(&onward, interface, NULL)  # what it did may have changed neighbours
+                onward_find(&onward, interface, NULL)  # what it did may have changed neighbours
                 output = NULL
                 first = i + 1
                 continue
-            output = onward.output
+            output = onward.neighbor.interface
         rewrite_onward(packet, onward.neighbor)
         packets += wire_segments(packet)
         bytes += wire_bytes(packet)
-    link_send_vector(worker, output, vector + first, count - first, packets, bytes)
-    interface.onward = onward
+    interface_send_vector(worker, output, vector + first, count - first, packets, bytes)
+    table.recent_neighbors[side] = onward.neighbor
+    table.recent_destinations[side] = onward.destination

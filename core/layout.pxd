@@ -182,7 +182,6 @@ cdef struct Pipe:
     uint64_t down_drop_packets
     uint64_t loop_drop_packets
     Lateness *lateness             # on first use
-    Pipe *next_unwritten           # of the worker's
 
 # A stretch of degraded seconds of a pipe, and what was handled in them.
 cdef struct LateStretch:
@@ -247,32 +246,22 @@ cdef struct Address:
     uint32_t address
     uint32_t mask
 
-# Where the last frame that has come by a router's interface went on to: what is for the same destination need not be looked up.
-cdef struct Onward:
-    Neighbor *neighbor             # NULL: unknown, or something has changed
-    Pipe *output                   # that leads there
-    uint32_t destination
-    uint32_t longest               # bytes of IP that pass whole; 0 where the neighbour is unknown, or no way to go on
-
-# What it takes to hand on a frame that comes in is in the first cache line, what it takes to send one in the second.
 cdef struct Interface:
     uint64_t mac
     Node *node
-    Onward onward
-    uint64_t rx_packets
-    uint64_t rx_bytes
-    uint32_t mtu
-    uint32_t port                  # position among the node's interfaces
     Pipe *output                   # NULL: no link
     Pipe *input
-    uint64_t tx_packets
-    uint64_t tx_bytes
-    Address *addresses
-    uint32_t address_count
+    uint32_t mtu
+    uint32_t port                  # position among the node's interfaces
     uint32_t index
+    uint32_t address_count
+    Address *addresses
     uint32_t snap_bytes            # of each packet for the capture; 0: not captured
     uint32_t capture_lost_packets
-    uint64_t unused                # fills the line
+    uint64_t rx_packets
+    uint64_t rx_bytes
+    uint64_t tx_packets
+    uint64_t tx_bytes
 
 # An adjacency: all that it takes to send to one next hop.
 cdef struct Neighbor:
@@ -297,6 +286,8 @@ cdef struct Route:
     Neighbor *neighbor             # the gateway's adjacency, once it was needed
 
 cdef struct RouteTable:
+    Neighbor *recent_neighbors[2]  # what frames by even and by odd ports found last, until something changes
+    uint32_t recent_destinations[2]
     Route *routes                  # longest prefixes first
     uint32_t *fib                  # of a handful: masks, then prefixes; of more: a trie's blocks of 256 entries
     uint32_t count
@@ -459,7 +450,9 @@ cdef struct Worker:
     uint32_t current_count
     uint32_t ready_capacity
     uint32_t current_capacity
-    Pipe *unwritten                # the first of those that have brought a device something that it has not been given yet
+    Pipe **unwritten               # those that have brought a device something that it has not been given yet
+    uint32_t unwritten_count
+    uint32_t unwritten_capacity
     int64_t instant_ns
     uint32_t round
     uint64_t turns

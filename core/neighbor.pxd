@@ -23,7 +23,7 @@ from .packet cimport list_append, packet_new, packet_release
 from .platform cimport (
     debug_assert, get16, get32, load16, load32, load64, must_resize, must_zero, put16, put32, store16, store32, store64,
 )
-from .route cimport forget_onward
+from .route cimport forget_recent
 from .schedule cimport TIMER_NEIGHBORS, count_drop, drop, never, node_timer, post, read_header
 from .segment cimport packet_segment, wire_segments
 
@@ -81,7 +81,7 @@ cdef inline void neighbor_rehash(Node *node, uint32_t capacity) noexcept nogil:
 
 cdef inline void neighbor_remove(Node *node, Neighbor *neighbor) noexcept nogil:
     cdef uint32_t i
-    forget_onward(node)
+    forget_recent(&node.table)
     for i in range(node.table.count):
         if node.table.routes[i].neighbor == neighbor:
             node.table.routes[i].neighbor = NULL

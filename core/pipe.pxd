@@ -6,9 +6,6 @@
 # overhead. The queue is what has not started service; it drops at the tail. A lost packet is lost on the wire, after
 # the transmitter, so it has used its bandwidth. Order holds: an arrival never comes before the one in front of it.
 #
-# A super-frame that a device is to get arrives whole, with its last segment, where that is at most WHOLE_NS after the first
-# and the queue has room for all of them. Each has its place in the queue and its time on the wire nevertheless.
-#
 # With a drop-tail FIFO all of this is known when a packet comes in, so it is computed there: such a pipe is plain. A
 # change of bandwidth or delay computes what has not started service again. On a change of bandwidth the carried
 # remainder is rounded up to a whole nanosecond. A pipe that is asked for anything else gets a shaper (shaper.pxd), and
@@ -23,20 +20,18 @@ from .layout cimport (
     CROSSING_LIMIT, DROP_POOL_EMPTY, FATE_SPARED, LINK_DOWN, LINK_LOOP, LINK_LOSS, LINK_QUEUE_FULL, OBSERVE_CAPTURE,
     WAY_IDEAL, WAY_SHAPED, WAY_SPECIAL, Event, Node, Packet, Pipe, PipeEntry, Shaper, Waiting, Worker,
 )
-from .lateness cimport is_device
 from .line cimport pipe_append, pipe_append_vector, pipe_close_up, pipe_first, pipe_grow
 from .packet cimport packet_release
-from .platform cimport debug_assert, is_likely, is_unlikely, must_resize
+from .platform cimport is_likely, is_unlikely, must_resize
 from .queues.discipline cimport discipline_enqueue
 from .random cimport random_happens
 from .schedule cimport TIMER_SOURCE, count_drop, never, node_wake
-from .segment cimport packet_segment, segment_bytes, wire_bytes, wire_segments
+from .segment cimport packet_segment, segment_bytes, wire_segments
 from .shaper cimport shaper_arm, shaper_cut, shaper_new, shaper_send, shaper_serve, shaper_set, shaper_settle
 from .transmitter cimport NANOBITS_IN_BYTE, transmit, transmitter_is_busy, transmitter_round_up
 
 cdef enum:
     SHORTEST_FRAME = 1             # byte, that a PORT may send
-    WHOLE_NS = 60000               # from the first segment of a super-frame to its last: 64 KiB take 54 µs at 10 Gbit/s
     BURST_LONGEST_NS = 100000000000000000  # of idleness, after which the largest bucket is full at the least bandwidth
 
 
@@ -70,52 +65,12 @@ cdef inline void pipe_find_way(Pipe *pipe) noexcept nogil:
         pipe.way = WAY_SHAPED
 
 
-cdef inline int64_t transmit_next(
-    Pipe *pipe, uint32_t length, int64_t time_ns, bint waits, uint64_t *start_remainder
-) noexcept nogil:
-    """Serve a frame now, or after the last one that it waits for; when that starts, and the remainder of it."""
-    cdef int64_t start_ns
-    if not waits:
-        pipe.departure_ns = time_ns
-        pipe.departure_remainder = 0
-    start_ns = pipe.departure_ns
-    start_remainder[0] = pipe.departure_remainder
-    transmit(pipe, &pipe.departure_ns, &pipe.departure_remainder, length)
-    return start_ns
-
-
-cdef inline void pipe_make_room(Pipe *pipe) noexcept nogil:
-    """Have a slot for one more. One is free again when its packet has both arrived and started, whatever comes last."""
-    if pipe.tail - pipe.service == pipe.capacity:
-        pipe_grow(pipe)
-    if pipe.tail - pipe.head == pipe.capacity:
-        pipe_first(pipe)  # where all is lost, nothing else takes the lost ones out of the line
-        if pipe.tail - pipe.head == pipe.capacity:
-            pipe_grow(pipe)
-
-
-cdef inline void pipe_wait(Pipe *pipe, uint32_t length, int64_t start_ns, uint64_t start_remainder) noexcept nogil:
-    """Let what comes next into the line wait for the transmitter until then."""
-    cdef Waiting *place = &pipe.waiting[pipe.tail & (pipe.capacity - 1)]
-    place.start_ns = start_ns + (start_remainder != 0)
-    place.remainder = start_remainder
-    place.length = length
-    pipe.queue_bytes += length
-
-
-cdef inline void pipe_append_lost(Pipe *pipe, int64_t arrival_ns) noexcept nogil:
-    """Put what takes its turn in the transmitter, but never arrives, at the end of the line."""
-    cdef PipeEntry *entry = &pipe.ring[pipe.tail & (pipe.capacity - 1)]
-    entry.packet = NULL
-    entry.arrival_ns = arrival_ns
-    pipe.tail += 1
-
-
 cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t time_ns) noexcept nogil:
     """Send a packet over a pipe that is up and has something to compute."""
     cdef uint32_t length = packet.total_length
     cdef bint waits = False
-    cdef int64_t start_ns = time_ns
+    cdef Waiting *place
+    cdef int64_t start_ns
     cdef int64_t arrival_ns = time_ns
     cdef uint64_t start_remainder = 0
     if is_unlikely(pipe.shaper is not NULL):
@@ -123,15 +78,22 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
         return
     if pipe.bandwidth_bps:
         pipe_serve_until(pipe, time_ns)
-        waits = transmitter_is_busy(pipe, time_ns)
-        if waits and (
-            pipe.tail - pipe.service >= pipe.queue_limit_packets or pipe.queue_bytes + length > pipe.queue_limit_bytes
-        ):
-            pipe.queue_drop_packets += 1
-            capture_link_drop(worker, pipe, packet, LINK_QUEUE_FULL, time_ns)
-            packet_release(&worker.pool, packet)
-            return
-        start_ns = transmit_next(pipe, length, time_ns, waits, &start_remainder)
+        start_ns = time_ns
+        if transmitter_is_busy(pipe, time_ns):
+            waits = True
+            start_ns = pipe.departure_ns
+            start_remainder = pipe.departure_remainder
+            if (
+                pipe.tail - pipe.service >= pipe.queue_limit_packets
+                or pipe.queue_bytes + length > pipe.queue_limit_bytes
+            ):
+                pipe.queue_drop_packets += 1
+                capture_link_drop(worker, pipe, packet, LINK_QUEUE_FULL, time_ns)
+                packet_release(&worker.pool, packet)
+                return
+        pipe.departure_ns = start_ns
+        pipe.departure_remainder = start_remainder
+        transmit(pipe, &pipe.departure_ns, &pipe.departure_remainder, length)
         arrival_ns = pipe.departure_ns
     elif pipe.delay_ns == 0 and time_ns > pipe.last_arrival_ns:
         pipe_find_way(pipe)
@@ -157,64 +119,35 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
     if packet is not NULL:
         pipe.last_arrival_ns = arrival_ns
     if pipe.bandwidth_bps:
-        pipe_make_room(pipe)
+        # A slot is free again when its packet has both arrived and started, whatever comes last.
+        if pipe.tail - pipe.service == pipe.capacity:
+            pipe_grow(pipe)
+        if pipe.tail - pipe.head == pipe.capacity:
+            pipe_first(pipe)  # where all is lost, nothing else takes the lost ones out of the line
+            if pipe.tail - pipe.head == pipe.capacity:
+                pipe_grow(pipe)
         if waits:
-            pipe_wait(pipe, length, start_ns, start_remainder)
+            place = &pipe.waiting[pipe.tail & (pipe.capacity - 1)]
+            place.start_ns = start_ns + (start_remainder != 0)
+            place.remainder = start_remainder
+            place.length = length
+            pipe.queue_bytes += length
         else:
             pipe.service += 1
     if packet is NULL:
-        pipe_append_lost(pipe, arrival_ns)
+        pipe.ring[pipe.tail & (pipe.capacity - 1)].packet = NULL
+        pipe.ring[pipe.tail & (pipe.capacity - 1)].arrival_ns = arrival_ns
+        pipe.tail += 1
     else:
         pipe_append(worker, pipe, packet, arrival_ns)
 
 
-cdef inline bint pipe_carries_whole(Pipe *pipe, Packet *packet, uint32_t segments, int64_t time_ns) noexcept nogil:
-    """Whether a super-frame may arrive with its last segment: at a device, where its segments would be joined again, soon after the first, and if none is lost."""
-    cdef uint64_t bytes = wire_bytes(packet)
-    cdef uint64_t nanobits
-    if pipe.way != WAY_SHAPED or pipe.shaper is not NULL or pipe.loss_threshold or pipe.overhead_bytes < 0 or not is_device(pipe.receiver.node):
-        return False
-    nanobits = (bytes + <uint64_t>segments * <uint32_t>pipe.overhead_bytes) * NANOBITS_IN_BYTE
-    if nanobits < pipe.bandwidth_bps or nanobits // pipe.bandwidth_bps > WHOLE_NS:
-        return False
-    pipe_serve_until(pipe, time_ns)
-    return (
-        pipe.tail - pipe.service + <uint64_t>segments <= pipe.queue_limit_packets
-        and pipe.queue_bytes + bytes <= pipe.queue_limit_bytes
-    )
-
-
-cdef inline void pipe_send_whole(Worker *worker, Pipe *pipe, Packet *packet, uint32_t segments, int64_t time_ns) noexcept nogil:
-    """Send a super-frame that is carried whole. Queue and transmitter have each of its segments, as if all but the last were lost on the wire."""
-    cdef uint32_t length, i
-    cdef int64_t start_ns
-    cdef uint64_t start_remainder = 0
-    cdef bint waits
-    packet.crossings = 0
-    for i in range(segments):
-        length = segment_bytes(packet, i)
-        waits = transmitter_is_busy(pipe, time_ns)
-        start_ns = transmit_next(pipe, length, time_ns, waits, &start_remainder)
-        if waits:
-            pipe_make_room(pipe)
-            pipe_wait(pipe, length, start_ns, start_remainder)
-            if i + 1 < segments:
-                pipe_append_lost(pipe, pipe.departure_ns + pipe.delay_ns)
-    debug_assert(waits)
-    if pipe.departure_ns + pipe.delay_ns > pipe.last_arrival_ns:
-        pipe.last_arrival_ns = pipe.departure_ns + pipe.delay_ns
-    pipe_append(worker, pipe, packet, pipe.last_arrival_ns)
-
-
 cdef inline void pipe_send_special(Worker *worker, Pipe *pipe, Packet *packet, int64_t time_ns) noexcept nogil:
-    """Send over a special pipe, or a super-frame: most often its wire segments, each with its own time on the wire and its own fate."""
+    """Send over a special pipe, or the wire segments of a super-frame, each with its own time on the wire and its own fate."""
     cdef uint32_t segments, i
     cdef Packet *segment
     if packet.segment_size:
         segments = wire_segments(packet)
-        if pipe_carries_whole(pipe, packet, segments, time_ns):
-            pipe_send_whole(worker, pipe, packet, segments, time_ns)
-            return
         for i in range(segments):
             segment = packet_segment(&worker.pool, packet, i, segments)
             if segment is NULL:  # never sent after all: the interface has counted it already
@@ -404,9 +337,7 @@ cdef inline void pipe_begin_shaping(Worker *worker, Pipe *pipe) noexcept nogil:
     cdef uint32_t mask = pipe.capacity - 1
     cdef uint32_t end = pipe.tail
     cdef uint32_t i = pipe.service
-    cdef uint32_t k
     cdef Packet *packet
-    cdef Packet *segment
     pipe.shaper = shaper
     if i != end:
         pipe.departure_ns = pipe.waiting[i & mask].start_ns - (pipe.waiting[i & mask].remainder != 0)
@@ -417,18 +348,9 @@ cdef inline void pipe_begin_shaping(Worker *worker, Pipe *pipe) noexcept nogil:
     while i != end:
         packet = pipe.ring[i & mask].packet
         if packet is not NULL:
-            for k in range(wire_segments(packet)):
-                segment = packet
-                if packet.segment_size:  # was carried whole; what had started of it starts again
-                    segment = packet_segment(&worker.pool, packet, k, wire_segments(packet))
-                    if segment is NULL:
-                        pipe.loss_packets += 1
-                        continue
-                segment.time_ns = worker.instant_ns
-                segment.crossings = FATE_SPARED
-                discipline_enqueue(worker, pipe, segment, False)
-            if packet.segment_size:
-                packet_release(&worker.pool, packet)
+            packet.time_ns = worker.instant_ns
+            packet.crossings = FATE_SPARED
+            discipline_enqueue(worker, pipe, packet, False)
         i += 1
     pipe.queue_bytes = 0
     pipe_close_up(pipe)

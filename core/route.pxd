@@ -12,7 +12,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memmove, memset
 
-from .layout cimport ROUTE_GATEWAY, Interface, Node, Route, RouteTable
+from .layout cimport ROUTE_GATEWAY, Interface, Route, RouteTable
 from .platform cimport debug_assert, is_unlikely, lowest_bit, must_resize, must_zero
 
 cdef extern from *:
@@ -63,24 +63,20 @@ cdef inline int route_find(RouteTable *table, uint32_t prefix, uint32_t length) 
     return -1 - low
 
 
-cdef inline void forget_onward(Node *node) noexcept nogil:
+cdef inline void forget_recent(RouteTable *table) noexcept nogil:
     """Look up anew what has been looked up before."""
-    cdef uint32_t i
-    for i in range(node.port_count):
-        node.ports[i].onward.neighbor = NULL
-        node.ports[i].onward.longest = 0
+    table.recent_neighbors[0] = table.recent_neighbors[1] = NULL
 
 
-cdef inline void routes_changed(Node *node) noexcept nogil:
-    node.table.dirty = 1
-    forget_onward(node)
+cdef inline void routes_changed(RouteTable *table) noexcept nogil:
+    table.dirty = 1
+    forget_recent(table)
 
 
 cdef inline Route *route_set(
-    Node *node, uint32_t prefix, uint32_t length, uint32_t kind, uint32_t gateway, Interface *interface
+    RouteTable *table, uint32_t prefix, uint32_t length, uint32_t kind, uint32_t gateway, Interface *interface
 ) noexcept nogil:
     """Add a route, or replace the one of the same prefix."""
-    cdef RouteTable *table = &node.table
     cdef int place = route_find(table, prefix, length)
     cdef Route *route
     if place < 0:
@@ -98,15 +94,14 @@ cdef inline Route *route_set(
     route.kind = <unsigned char>kind
     route.gateway = gateway
     route.interface = interface
-    routes_changed(node)
+    routes_changed(table)
     return route
 
 
-cdef inline void route_remove(Node *node, uint32_t place) noexcept nogil:
-    cdef RouteTable *table = &node.table
+cdef inline void route_remove(RouteTable *table, uint32_t place) noexcept nogil:
     table.count -= 1
     memmove(&table.routes[place], &table.routes[place + 1], (table.count - place) * sizeof(Route))
-    routes_changed(node)
+    routes_changed(table)
 
 
 cdef inline uint32_t trie_block(RouteTable *table, uint32_t fill) noexcept nogil:

@@ -14,7 +14,6 @@ from .pipe cimport node_find_lookahead, pipe_find_way
 from .platform cimport must_resize, must_zero, release_table, reserve_table
 from .random cimport random_next
 from .ring cimport ring_close
-from .route cimport forget_onward
 from .schedule cimport POSTED_CAPACITY, never
 from .shaper cimport shaper_free
 
@@ -113,8 +112,6 @@ cdef inline Pipe *link_new(Tables *tables, Interface *a, Interface *b, uint64_t 
     tables.pipe_count += 2
     node_find_lookahead(a.node)
     node_find_lookahead(b.node)
-    forget_onward(a.node)
-    forget_onward(b.node)
     return ab
 
 
@@ -185,6 +182,7 @@ cdef inline uint64_t tables_close(Tables *tables, Worker *worker) noexcept nogil
     free(worker.events.events)
     free(worker.ready)
     free(worker.current)
+    free(worker.unwritten)
     free(worker.posted)
     free(worker)
     return lost

@@ -6,7 +6,7 @@
 # and how long that took. So they keep in step, except while it is known that the flow goes on (see ahead.pxd).
 #
 # A packet that is alone at its instant passes routers on ideal links without a turn for each of them. What arrives at devices
-# is written when all that is due has been handled: segments that are due together leave as one frame.
+# is written when all that is due has been handled, or much has: segments that are due together leave as one frame.
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
@@ -17,11 +17,11 @@ from .device cimport device_lost
 from .flow cimport flow_timer
 from .heap cimport heap_pop, heap_push, heap_replace_first, heap_second
 from .icmp cimport ICMP_UNREACHABLE, UNREACHABLE_HOST, icmp_error
-from .ip4_input cimport ether_input, goes_onward, ip4_local, ip4_router_vector, rewrite_onward
-from .lateness cimport is_device, lateness_handled, waits_begin, waits_end
+from .ip4_input cimport ether_input, ip4_local, ip4_router_onward, ip4_router_vector, rewrite_onward
+from .lateness cimport lateness_handled, waits_begin, waits_end
 from .layout cimport (
     CROSSING_LIMIT, DROP_NEIGHBOR_UNREACHABLE, DROP_POOL_EMPTY, KIND_HOST, KIND_HUB, KIND_NIC, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
-    OBSERVE_LATENESS, VECTOR_SIZE, WAY_IDEAL, Command, Event, Interface, Node, Onward, Packet, Pipe, PipeEntry, Worker,
+    OBSERVE_LATENESS, VECTOR_SIZE, WAY_IDEAL, Command, Event, Interface, Neighbor, Node, Packet, Pipe, PipeEntry, Worker,
     sem_t,
 )
 from .line cimport pipe_first
@@ -30,7 +30,7 @@ from .nic cimport nic_read, nic_vector
 from .observe cimport pipe_observe
 from .packet cimport list_append, packet_release
 from .platform cimport (
-    atomic_load32, atomic_store32, atomic_store64, debug_assert, host_clock_ns, is_likely, is_unlikely, prefetch,
+    atomic_load32, atomic_store32, atomic_store64, debug_assert, host_clock_ns, is_likely, is_unlikely, must_resize, prefetch,
 )
 from .ring cimport ring_wakes
 from .schedule cimport TIMER_FLOWS, TIMER_NEIGHBORS, TIMER_PIPES, TIMER_SOURCE, count_drop, drop, never, node_event, node_wake
@@ -280,39 +280,44 @@ cdef inline void pipe_deliver(Worker *worker, Pipe *pipe, uint32_t count) noexce
         node_loopback(worker, pipe.receiver.node)
 
 
+cdef inline bint is_device(Node *node) noexcept nogil:
+    return node.kind == KIND_TAP or node.kind == KIND_NIC
+
+
 cdef inline void device_put_off(Worker *worker, Pipe *pipe) noexcept nogil:
     """Let what a pipe has brought to a device wait for devices_write(). Meanwhile it stands in no node's events."""
-    pipe.next_unwritten = worker.unwritten
-    worker.unwritten = pipe
+    if worker.unwritten_count == worker.unwritten_capacity:
+        worker.unwritten_capacity = worker.unwritten_capacity * 2 if worker.unwritten_capacity else 16
+        worker.unwritten = <Pipe **>must_resize(worker.unwritten, worker.unwritten_capacity * sizeof(void *))
+    worker.unwritten[worker.unwritten_count] = pipe
+    worker.unwritten_count += 1
 
 
 cdef inline void devices_write(Worker *worker, int64_t until_ns) noexcept nogil:
     """Give the devices what has come for them by `until_ns`. Segments that follow each other leave as one frame if they are given together."""
-    cdef Pipe *pipe = worker.unwritten
+    cdef uint32_t i
+    cdef Pipe *pipe
     cdef Packet *packet
     cdef PipeEntry *first
-    worker.unwritten = NULL
-    while pipe is not NULL:
-        packet = pipe_first(pipe)
-        if packet is NULL:
-            pipe.active = 0
-            pipe = pipe.next_unwritten
-            continue
-        first = &pipe.ring[pipe.head & (pipe.capacity - 1)]
-        if first.arrival_ns > until_ns:
-            node_event(worker, pipe.receiver.node, first.arrival_ns, packet.crossings, pipe.receiver.port)
-            pipe = pipe.next_unwritten
-            continue
-        pipe_deliver(worker, pipe, take_vector(worker, pipe, until_ns, ANY_ROUND))
+    for i in range(worker.unwritten_count):
+        pipe = worker.unwritten[i]
+        while True:
+            packet = pipe_first(pipe)
+            if packet is NULL:
+                pipe.active = 0
+                break
+            first = &pipe.ring[pipe.head & (pipe.capacity - 1)]
+            if first.arrival_ns > until_ns:
+                node_event(worker, pipe.receiver.node, first.arrival_ns, packet.crossings, pipe.receiver.port)
+                break
+            pipe_deliver(worker, pipe, take_vector(worker, pipe, until_ns, ANY_ROUND))
+    worker.unwritten_count = 0
 
 
 cdef inline bint arrives_alone(Worker *worker, Pipe *pipe) noexcept nogil:
-    """Whether what is put into a pipe now arrives at once, at a node that handles it as all that happens in the next round of the instant.
-
-    An ideal link whose lateness is measured leads to a device, which is written to later.
-    """
+    """Whether what is put into a pipe now arrives at once, at a node that handles it as all that happens in the next round of the instant."""
     return (
-        pipe.way == WAY_IDEAL and not pipe.active and not pipe.observed & OBSERVE_LATENESS and worker.round < CROSSING_LIMIT
+        pipe.way == WAY_IDEAL and not pipe.active and worker.round < CROSSING_LIMIT and not is_device(pipe.receiver.node)
         and worker.ready_count == 0 and worker.current_count == 0
         and (worker.events.count == 0 or worker.events.events[0].time_ns > worker.instant_ns)
     )
@@ -323,25 +328,26 @@ cdef inline void pipe_deliver_lone(Worker *worker, Pipe *pipe) noexcept nogil:
     cdef Packet *packet = worker.vector[0]
     cdef uint32_t packets = wire_segments(packet)
     cdef uint32_t bytes = wire_bytes(packet)
-    cdef Onward *onward = &pipe.receiver.onward
-    debug_assert(packet.time_ns == worker.instant_ns)
-    # An interface that has nowhere to go on to, of a router or of another node, is left to pipe_deliver().
-    while onward.neighbor is not NULL and goes_onward(pipe.receiver, packet, onward) and arrives_alone(worker, onward.output):
+    cdef Neighbor *neighbor
+    # While the engine stands still, its instant may move past what is ready.
+    while pipe.receiver.node.kind == KIND_ROUTER and packet.time_ns == worker.instant_ns:
+        neighbor = ip4_router_onward(pipe.receiver, packet)
+        if is_unlikely(neighbor is NULL or not arrives_alone(worker, neighbor.interface.output)):
+            break
         if is_unlikely(pipe.observed):
             pipe_observe(worker, pipe, worker.vector, 1)
         worker.vectors += 1
         worker.hop_packets += 1
-        rewrite_onward(packet, onward.neighbor)
+        rewrite_onward(packet, neighbor)
+        neighbor.interface.tx_packets += packets
+        neighbor.interface.tx_bytes += bytes
         if is_unlikely(pipe.observed & OBSERVE_LATENESS):
             lateness_handled(worker, pipe, 1)
-        pipe = onward.output
-        pipe.sender.tx_packets += packets
-        pipe.sender.tx_bytes += bytes
-        pipe.receiver.rx_packets += packets
-        pipe.receiver.rx_bytes += bytes
+        pipe = neighbor.interface.output
         worker.round += 1
         packet.crossings = <uint16_t>worker.round
-        onward = &pipe.receiver.onward
+        pipe.receiver.rx_packets += packets
+        pipe.receiver.rx_bytes += bytes
     pipe_deliver(worker, pipe, 1)
 
 
@@ -517,11 +523,12 @@ cdef inline bint worker_work(Worker *worker, int64_t until_ns, bint stop_on_even
         if is_unlikely(worker.drain_due):
             return False
         worker.turns += 1
+        if worker.turns & 15 == 0:
+            devices_write(worker, worker.instant_ns)
         if worker.turns & 63 == 0:
             worker_find_stride(worker)
             if stop_on_event:
                 worker_find_quiet(worker)
-            devices_write(worker, worker.instant_ns)
             if host_limit_ns and host_clock_ns() > host_limit_ns:
                 return False
 

@@ -146,32 +146,63 @@ def test_only_pipes_that_take_time_are_measured_and_live_changes_count() -> None
         assert switch.memory_bytes(pair.nodes[0]) > memory_bytes
 
 
-def test_a_packet_that_is_alone_is_measured_where_it_passes_a_router() -> None:
-    switch = Switch(real_time=True)
-    router = switch.add_node(core.ROUTER)
-    ports = [switch.add_node(core.PORT) for _ in range(2)]
-    pipes = []
-    for number, port in enumerate(ports):
-        near = switch.add_interface(router, mac(10 + number))
-        switch.add_address(near, ip(f"10.0.{number}.1"), 24)
-        pipes.append(switch.add_link(switch.add_interface(port, mac(20 + number)), near)[0])
-    switch.set_pipe(pipes[0], delay_ns=MILLISECOND)
-    announced = arp(ARP_REQUEST, mac(21), "10.0.1.2", bytes(6), "10.0.1.1")
-    switch.inject(ports[1], ether(BROADCAST, mac(21), TYPE_ARP, announced))
-    try:
-        switch.start()
-        for count in (1, 2, 3):
-            switch.inject(ports[0], ether(mac(10), mac(20), TYPE_IP4, ip4("10.0.0.2", "10.0.1.2")))
-            frames: list[bytes] = []
-            before_ns = switch.now_ns
-            while not frames:
-                assert switch.now_ns < before_ns + TIMEOUT_NS
-                frames = of_type((frame for _, frame in switch.take_frames(ports[1])), TYPE_IP4)
-            lateness = switch.lateness(pipes[0])
-            assert lateness is not None
-            assert sum(packets for _, packets in lateness["buckets"]) == count
-    finally:
-        switch.close()
+class Passage:
+    """A router in real time between two PORTs; the link to it takes a while."""
+
+    def __init__(self, delay_ns: int) -> None:
+        self.switch = switch = Switch(real_time=True)
+        router = switch.add_node(core.ROUTER)
+        self.ports = [switch.add_node(core.PORT) for _ in range(2)]
+        pipes = []
+        for number, port in enumerate(self.ports):
+            near = switch.add_interface(router, mac(10 + number))
+            switch.add_address(near, ip(f"10.0.{number}.1"), 24)
+            pipes.append(switch.add_link(switch.add_interface(port, mac(20 + number)), near)[0])
+        self.pipe = pipes[0]
+        switch.set_pipe(self.pipe, delay_ns=delay_ns)
+        announced = arp(ARP_REQUEST, mac(21), "10.0.1.2", bytes(6), "10.0.1.1")
+        switch.inject(self.ports[1], ether(BROADCAST, mac(21), TYPE_ARP, announced))
+
+    def send(self) -> None:
+        frame = ether(mac(10), mac(20), TYPE_IP4, ip4("10.0.0.2", "10.0.1.2"))
+        assert self.switch.inject(self.ports[0], frame) == 1
+
+    def await_packet(self) -> None:
+        """Wait until one has come through."""
+        frames: list[bytes] = []
+        before_ns = self.switch.now_ns
+        while not frames:
+            assert self.switch.now_ns < before_ns + TIMEOUT_NS
+            frames = of_type((frame for _, frame in self.switch.take_frames(self.ports[1])), TYPE_IP4)
+        assert len(frames) == 1
+
+
+@pytest.fixture
+def passage(request: pytest.FixtureRequest) -> Iterator[Passage]:
+    passage = Passage(request.param)
+    yield passage
+    passage.switch.close()
+
+
+@pytest.mark.parametrize("passage", [MILLISECOND], indirect=True)
+def test_a_packet_that_is_alone_is_measured_where_it_passes_a_router(passage: Passage) -> None:
+    passage.switch.start()
+    for count in (1, 2, 3):
+        passage.send()
+        passage.await_packet()
+        lateness = passage.switch.lateness(passage.pipe)
+        assert lateness is not None
+        assert sum(packets for _, packets in lateness["buckets"]) == count
+
+
+@pytest.mark.parametrize("passage", [0], indirect=True)
+def test_what_is_ready_when_the_engine_is_stopped_goes_on_afterwards(passage: Passage) -> None:
+    for _ in range(3):
+        passage.send()
+        passage.switch.statistics()  # the engine's time goes on meanwhile
+        passage.switch.start()
+        passage.await_packet()
+        passage.switch.stop()
 
 
 def test_frames_of_a_device_are_late_while_the_engine_does_not_look() -> None:

@@ -4,8 +4,7 @@ Two equal networks get the same traffic at the same times: one as super-frames w
 other as the segments that a sender without offloads would send, built by the test.
 """
 
-import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
@@ -31,16 +30,12 @@ from lab import (
     of_type,
     read_icmp,
 )
-from records import payloads
 from segments import ACK, CWR, DESTINATION, ECE, FIN, HOP_BY_HOP, PSH, ROUTING, TCP, UDP, Stream, cut
-from timeline import is_in_balance
 
-from manystack.core import Switch
 from manystack.core import _switch as core
 
 pytestmark = pytest.mark.engine
 
-EVENT = struct.Struct("<qQII")
 SINK_PORT = 49152  # of the town's first flow
 SINK_SIZE = 200
 
@@ -497,140 +492,3 @@ def test_cutting_a_super_frame_by_its_header_gives_the_segments(version: int) ->
 
     check()
     town.lab.close()
-
-
-# On a link to a device, a super-frame that takes no more than 60 us arrives whole, with its last segment.
-
-WHOLE_NS = 60_000
-
-
-class Access:
-    """A link to a device, or to a wire in its place, with what arrives by it: when, and how many bytes."""
-
-    def __init__(self, kind: int) -> None:
-        self.kind = kind
-        self.switch = Switch(proof=True)
-        self.near, self.far = self.switch.add_node(core.PORT), self.switch.add_node(kind)
-        ends = [self.switch.add_interface(node, mac(node + 1), 65535) for node in (self.near, self.far)]
-        self.pipe, _ = self.switch.add_link(*ends)
-        self.switch.tell_arrivals()
-
-    def send(self, stream: Stream) -> None:
-        header, frame = stream.super_frame()
-        assert self.switch.inject(self.near, frame, vnet_header=header) == 1
-
-    def arrivals(self) -> list[tuple[int, int]]:
-        told = payloads(self.switch.take_records(core.EVENT_RING))
-        return [(time_ns, length) for time_ns, _, _, length in (EVENT.unpack_from(record) for record in told)]
-
-    def close(self) -> dict[str, int]:
-        """The link's counters, when all is over; no packet may be left."""
-        if self.kind == core.PORT:
-            self.switch.discard_frames(self.far, True)
-            self.switch.take_frames(self.far)
-        self.switch.run(self.switch.now_ns + SECOND)
-        assert is_in_balance(self.switch, self.pipe)
-        statistics = self.switch.pipe_statistics(self.pipe)
-        assert self.switch.statistics()["packets_in_use"] == 0
-        self.switch.close()
-        return statistics
-
-
-def segments_of(
-    arrivals: Sequence[tuple[int, int]], sizes: Mapping[int, Stream]
-) -> list[tuple[int, int, bool]]:
-    """Time and bytes of each segment that arrived, and whether it is the last of its frame."""
-    found = []
-    for time_ns, length in arrivals:
-        lengths = [len(frame) for frame in sizes[length].segments()] if length in sizes else [length]
-        found += [(time_ns, segment, number == len(lengths)) for number, segment in enumerate(lengths, 1)]
-    return found
-
-
-@st.composite
-def access_links(draw: st.DrawFn) -> dict[str, Any]:
-    return {
-        "bandwidth_bps": draw(st.sampled_from([10**9, 3 * 10**9, 10**10, 10**11, 7 * 10**11])),
-        "delay_ns": draw(st.sampled_from([0, 1, 1000, MILLISECOND])),
-        "overhead_bytes": draw(st.sampled_from([0, 24, -10])),
-        "queue_limit_packets": draw(st.sampled_from([None, 1, 20, 60])),
-        "queue_limit_bytes": draw(st.sampled_from([None, 20_000, 90_000])),
-        "loss": draw(st.sampled_from([0.0, 0.0, 0.0, 0.1])),
-    }
-
-
-@st.composite
-def streams_for_a_device(draw: st.DrawFn) -> list[tuple[int, Stream]]:
-    """Pauses and what is sent after them; each frame is known by its length."""
-    streams = []
-    for number in range(draw(st.integers(1, 6))):
-        segment_size = draw(st.sampled_from([536, 1448, 9000]))
-        size = draw(st.integers(1, 45)) * segment_size - 10 * number - 1
-        pause_ns = draw(st.sampled_from([0, 0, 1, 999, 30_000, 200_000]))
-        streams.append((pause_ns, Stream(size=min(size, 65_000 - number), segment_size=segment_size)))
-    return streams
-
-
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
-@given(access_links(), streams_for_a_device())
-def test_a_super_frame_for_a_device_uses_the_link_as_its_segments_do(
-    shape: dict[str, Any], sent: list[tuple[int, Stream]]
-) -> None:
-    """To the nanosecond, the last segment, what comes behind it, and what finds no room in the queue."""
-    arrivals, counters = [], []
-    for kind in (core.TAP, core.PORT):
-        access = Access(kind)
-        access.switch.set_pipe(access.pipe, **shape)
-        for pause_ns, stream in sent:
-            access.switch.run(access.switch.now_ns + pause_ns)
-            access.send(stream)
-        access.switch.run(access.switch.now_ns + SECOND)
-        arrivals.append(access.arrivals())
-        counters.append(access.close())
-    sizes = {len(stream.super_frame()[1]): stream for _, stream in sent}
-    whole, cut_form = (segments_of(seen, sizes) for seen in arrivals)
-    assert [length for _, length, _ in whole] == [length for _, length, _ in cut_form]
-    for (time_ns, _, is_last), (exact_ns, _, _) in zip(whole, cut_form, strict=True):
-        assert time_ns == exact_ns if is_last else exact_ns <= time_ns <= exact_ns + WHOLE_NS
-    assert counters[0] == counters[1]
-
-
-def test_only_a_super_frame_that_is_soon_over_arrives_whole() -> None:
-    stream = Stream(size=40 * 1448, segment_size=1448)
-    for bandwidth_bps, frames in ((10**10, 1), (10**9, 40)):
-        access = Access(core.TAP)
-        access.switch.set_pipe(access.pipe, bandwidth_bps=bandwidth_bps)
-        access.send(stream)
-        access.switch.run(SECOND)
-        assert len(access.arrivals()) == frames
-        access.close()
-
-
-CHANGES: dict[str, Callable[[Access], None]] = {
-    "slower": lambda access: access.switch.set_pipe(access.pipe, bandwidth_bps=10**8, delay_ns=1000),
-    "no limit": lambda access: access.switch.set_pipe(access.pipe, delay_ns=1000),
-    "down": lambda access: access.switch.set_link_up(access.pipe, False),
-    "another queue": lambda access: access.switch.set_pipe(
-        access.pipe, bandwidth_bps=10**10, shaping={"discipline": "fq_codel"}
-    ),
-    "captured": lambda access: access.switch.capture(access.far, 65535),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("after_ns", [0, 10_000, 48_000, 60_000, 101_000])
-def test_nothing_is_lost_of_a_super_frame_when_its_link_changes(change: str, after_ns: int) -> None:
-    """While it waits, while it is sent, on its way: each segment arrives, or is counted where it is lost."""
-    streams = [Stream(size=40 * 1448 - number, segment_size=1448) for number in range(2)]
-    access = Access(core.TAP)
-    access.switch.set_pipe(access.pipe, bandwidth_bps=10**10, delay_ns=10_000)
-    for stream in streams:
-        access.send(stream)
-    access.switch.run(after_ns)
-    CHANGES[change](access)
-    access.switch.run(SECOND)
-    arrived = segments_of(access.arrivals(), {len(stream.super_frame()[1]): stream for stream in streams})
-    statistics = access.close()
-    assert statistics["sent_packets"] == 80
-    assert statistics["delivered_packets"] == len(arrived) == 80 - statistics["down_drop_packets"]
-    assert change == "down" or len(arrived) == 80
