@@ -154,7 +154,7 @@ cdef struct Pipe:
     uint32_t tail
     uint8_t way                    # of enum PipeWay
     uint8_t up
-    uint8_t active                 # the head stands in the receiving node's events
+    uint8_t active                 # the receiving node knows of its head, or the worker of what is unwritten
     uint8_t observed               # of enum Observation: who looks at what arrives
     Interface *receiver
     # the sender's side

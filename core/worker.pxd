@@ -100,6 +100,7 @@ cdef extern from "<semaphore.h>" nogil:
 
 cdef enum:
     TURN_PACKETS = 512             # after which a node that runs ahead lets others have theirs
+    WRITE_TURNS = 16               # after which devices get what has come for them meanwhile: none of it is to wait for long
     FRAMES_KEPT = 1 << 20          # of a PORT, until Python takes them
     BUSY_NS = 10000000             # after which a load that never ends lets the control thread have a word
     BEHIND_POOL_BYTES = 1 << 26    # of packets, above which an engine that is behind takes no more in
@@ -523,7 +524,7 @@ cdef inline bint worker_work(Worker *worker, int64_t until_ns, bint stop_on_even
         if is_unlikely(worker.drain_due):
             return False
         worker.turns += 1
-        if worker.turns & 15 == 0:
+        if worker.turns % WRITE_TURNS == 0:
             devices_write(worker, worker.instant_ns)
         if worker.turns & 63 == 0:
             worker_find_stride(worker)
