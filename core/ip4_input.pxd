@@ -400,6 +400,25 @@ cdef inline void onward_find(Onward *onward, Interface *interface, Neighbor *nei
         onward.longest = interface.mtu if interface.mtu < neighbor.interface.mtu else neighbor.interface.mtu
 
 
+cdef inline Onward onward_recent(Interface *interface) noexcept nogil:
+    """Where the last frames by a port of this side went on to, in a route table that is settled now."""
+    cdef RouteTable *table = &interface.node.table
+    cdef uint32_t side = interface.port & 1
+    cdef Onward onward
+    if is_unlikely(table.dirty):
+        route_table_settle(table)
+    onward.destination = table.recent_destinations[side]
+    onward_find(&onward, interface, table.recent_neighbors[side])
+    return onward
+
+
+cdef inline void onward_keep(Interface *interface, Onward *onward) noexcept nogil:
+    """Remember that for the next frames."""
+    cdef uint32_t side = interface.port & 1
+    interface.node.table.recent_neighbors[side] = onward.neighbor
+    interface.node.table.recent_destinations[side] = onward.destination
+
+
 cdef inline bint goes_onward(Interface *interface, Packet *packet, Onward *onward) noexcept nogil:
     """Whether a frame at a router is a good packet for a known neighbour, who is found, and nobody else holds it."""
     cdef uint8_t *frame = packet.data
@@ -434,36 +453,22 @@ cdef inline void rewrite_onward(Packet *packet, Neighbor *neighbor) noexcept nog
 
 cdef inline Neighbor *ip4_router_onward(Interface *interface, Packet *packet) noexcept nogil:
     """The neighbour that a frame at a router's interface goes on to; NULL where that takes more than to rewrite_onward()."""
-    cdef RouteTable *table = &interface.node.table
-    cdef uint32_t side = interface.port & 1
-    cdef Onward onward
-    cdef bint plain
-    if is_unlikely(table.dirty):
-        route_table_settle(table)
-    onward.destination = table.recent_destinations[side]
-    onward_find(&onward, interface, table.recent_neighbors[side])
-    plain = goes_onward(interface, packet, &onward)
-    table.recent_neighbors[side] = onward.neighbor
-    table.recent_destinations[side] = onward.destination
+    cdef Onward onward = onward_recent(interface)
+    cdef bint plain = goes_onward(interface, packet, &onward)
+    onward_keep(interface, &onward)
     return onward.neighbor if plain else NULL
 
 
 cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet **vector, uint32_t count) noexcept nogil:
     """A vector of frames at a router's interface, in order."""
-    cdef RouteTable *table = &interface.node.table
-    cdef uint32_t side = interface.port & 1
+    cdef Onward onward = onward_recent(interface)
     cdef Interface *output = NULL
     cdef uint32_t first = 0        # frames from here on leave together, by `output`: so many packets and bytes
     cdef uint64_t packets = 0
     cdef uint64_t bytes = 0
     cdef bint plain
     cdef uint32_t i
-    cdef Onward onward
     cdef Packet *packet
-    if is_unlikely(table.dirty):
-        route_table_settle(table)
-    onward.destination = table.recent_destinations[side]
-    onward_find(&onward, interface, table.recent_neighbors[side])
     for i in range(count):
         packet = vector[i]
         if i + 4 < count:
@@ -484,5 +489,4 @@ cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet 
         packets += wire_segments(packet)
         bytes += wire_bytes(packet)
     interface_send_vector(worker, output, vector + first, count - first, packets, bytes)
-    table.recent_neighbors[side] = onward.neighbor
-    table.recent_destinations[side] = onward.destination
+    onward_keep(interface, &onward)

@@ -49,12 +49,15 @@ cdef inline int64_t lateness_bucket_from(uint32_t bucket) noexcept nogil:
     return <int64_t>(4 + bucket % 4) << (bucket // 4 - 1)
 
 
+cdef inline bint is_device(Node *node) noexcept nogil:
+    return node.kind == KIND_TAP or node.kind == KIND_NIC
+
+
 cdef inline void pipe_find_lateness(Worker *worker, Pipe *pipe) noexcept nogil:
     """Decide whether a pipe is looked at; to be called where it is made, and where what it does changes."""
-    cdef uint8_t kind = pipe.receiver.node.kind
     pipe.observed &= ~OBSERVE_LATENESS
     if worker.clock.dilation and (
-        pipe.bandwidth_bps or pipe.delay_ns or pipe.shaper is not NULL or kind == KIND_TAP or kind == KIND_NIC
+        pipe.bandwidth_bps or pipe.delay_ns or pipe.shaper is not NULL or is_device(pipe.receiver.node)
     ):
         pipe.observed |= OBSERVE_LATENESS
 

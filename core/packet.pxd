@@ -14,7 +14,9 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from .layout cimport PACKET_HEADROOM, PACKET_METADATA, SIZE_CLASSES, Packet, PacketList, Pool, Slab
-from .platform cimport DEBUG_BUILD, debug_assert, is_likely, is_unlikely, load16, load32, must_resize, prefetch, release_table, reserve_table
+from .platform cimport (
+    DEBUG_BUILD, debug_assert, is_likely, is_unlikely, load16, load32, must_resize, prefetch, release_table, reserve_table, with_room,
+)
 
 cdef enum:
     ROOM_SMALL = 256
@@ -376,9 +378,7 @@ cdef inline void packet_trim(Pool *pool, Packet *packet, uint32_t total_length) 
 
 
 cdef inline void list_append(PacketList *list, Packet *packet) noexcept nogil:
-    if list.count == list.capacity:
-        list.capacity = list.capacity * 2 if list.capacity else 16
-        list.packets = <Packet **>must_resize(list.packets, list.capacity * sizeof(void *))
+    list.packets = <Packet **>with_room(list.packets, list.count, &list.capacity, 16)
     list.packets[list.count] = packet
     list.count += 1
 

@@ -60,6 +60,12 @@ cdef extern from *:
         if (!resized) { fprintf(stderr, "manystack: out of memory\\n"); abort(); }
         return resized;
     }
+    /* A list of pointers with room for one more than the `count` that it holds; the first time, for `first`. */
+    static inline void *with_room(void *list, uint32_t count, uint32_t *capacity, uint32_t first) {
+        if (__builtin_expect(count != *capacity, 1)) return list;
+        *capacity = count ? 2 * count : first;
+        return must_resize(list, *capacity * sizeof(void *));
+    }
     static void *must_zero(size_t bytes) {
         void *block = calloc(1, bytes);
         if (!block) { fprintf(stderr, "manystack: out of memory\\n"); abort(); }
@@ -103,6 +109,7 @@ cdef extern from *:
     uint64_t atomic_add64(uint64_t *p, int64_t v) noexcept nogil
     void full_fence() noexcept nogil
     void *must_resize(void *block, size_t bytes) noexcept nogil
+    void *with_room(void *list, uint32_t count, uint32_t *capacity, uint32_t first) noexcept nogil
     void *must_zero(size_t bytes) noexcept nogil
     int64_t host_clock_ns() noexcept nogil
     void *reserve_table(size_t bytes) noexcept nogil

@@ -12,7 +12,7 @@ from .capture cimport capture_drop
 from .heap cimport heap_push
 from .layout cimport DROP_POOL_EMPTY, DROP_REASON_COUNT, Event, Heap, Interface, Node, Packet, Pipe, Posted, Worker
 from .packet cimport packet_contiguous, packet_own_header, packet_release
-from .platform cimport atomic_load32, atomic_store32, atomic_store64, is_unlikely, must_resize, must_zero
+from .platform cimport atomic_load32, atomic_store32, atomic_store64, is_unlikely, must_resize, must_zero, with_room
 from .segment cimport wire_segments
 
 cdef enum:
@@ -50,9 +50,7 @@ cdef inline void worker_clear_events(Worker *worker) noexcept nogil:
 
 cdef inline void node_ready(Worker *worker, Node *node) noexcept nogil:
     """Give a node its turn in the round after this one."""
-    if worker.ready_count == worker.ready_capacity:
-        worker.ready_capacity = worker.ready_capacity * 2 if worker.ready_capacity else 64
-        worker.ready = <Node **>must_resize(worker.ready, worker.ready_capacity * sizeof(void *))
+    worker.ready = <Node **>with_room(worker.ready, worker.ready_count, &worker.ready_capacity, 64)
     node.ready = 1
     worker.ready[worker.ready_count] = node
     worker.ready_count += 1

@@ -11,7 +11,7 @@ from .layout cimport PROOF_KEYS, READING_BATCH, Flow, Interface, Neighbor, Node,
 from .line cimport pipe_first
 from .packet cimport list_release, packet_release, pool_close
 from .pipe cimport node_find_lookahead, pipe_find_way
-from .platform cimport must_resize, must_zero, release_table, reserve_table
+from .platform cimport must_zero, release_table, reserve_table, with_room
 from .random cimport random_next
 from .ring cimport ring_close
 from .schedule cimport POSTED_CAPACITY, never
@@ -79,9 +79,7 @@ cdef inline Interface *interface_new(Tables *tables, Node *node, uint64_t mac, u
     interface.mtu = mtu
     interface.port = node.port_count
     interface.index = tables.interface_count
-    if node.port_count == node.port_capacity:
-        node.port_capacity = node.port_capacity * 2 if node.port_capacity else 1
-        node.ports = <Interface **>must_resize(node.ports, node.port_capacity * sizeof(void *))
+    node.ports = <Interface **>with_room(node.ports, node.port_count, &node.port_capacity, 1)
     node.ports[node.port_count] = interface
     node.port_count += 1
     tables.interface_count += 1

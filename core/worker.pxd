@@ -18,7 +18,7 @@ from .flow cimport flow_timer
 from .heap cimport heap_pop, heap_push, heap_replace_first, heap_second
 from .icmp cimport ICMP_UNREACHABLE, UNREACHABLE_HOST, icmp_error
 from .ip4_input cimport ether_input, ip4_local, ip4_router_onward, ip4_router_vector, rewrite_onward
-from .lateness cimport lateness_handled, waits_begin, waits_end
+from .lateness cimport is_device, lateness_handled, waits_begin, waits_end
 from .layout cimport (
     CROSSING_LIMIT, DROP_NEIGHBOR_UNREACHABLE, DROP_POOL_EMPTY, KIND_HOST, KIND_HUB, KIND_NIC, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
     OBSERVE_LATENESS, VECTOR_SIZE, WAY_IDEAL, Command, Event, Interface, Neighbor, Node, Packet, Pipe, PipeEntry, Worker,
@@ -30,7 +30,7 @@ from .nic cimport nic_read, nic_vector
 from .observe cimport pipe_observe
 from .packet cimport list_append, packet_release
 from .platform cimport (
-    atomic_load32, atomic_store32, atomic_store64, debug_assert, host_clock_ns, is_likely, is_unlikely, must_resize, prefetch,
+    atomic_load32, atomic_store32, atomic_store64, debug_assert, host_clock_ns, is_likely, is_unlikely, prefetch, with_room,
 )
 from .ring cimport ring_wakes
 from .schedule cimport TIMER_FLOWS, TIMER_NEIGHBORS, TIMER_PIPES, TIMER_SOURCE, count_drop, drop, never, node_event, node_wake
@@ -281,15 +281,9 @@ cdef inline void pipe_deliver(Worker *worker, Pipe *pipe, uint32_t count) noexce
         node_loopback(worker, pipe.receiver.node)
 
 
-cdef inline bint is_device(Node *node) noexcept nogil:
-    return node.kind == KIND_TAP or node.kind == KIND_NIC
-
-
 cdef inline void device_put_off(Worker *worker, Pipe *pipe) noexcept nogil:
     """Let what a pipe has brought to a device wait for devices_write(). Meanwhile it stands in no node's events."""
-    if worker.unwritten_count == worker.unwritten_capacity:
-        worker.unwritten_capacity = worker.unwritten_capacity * 2 if worker.unwritten_capacity else 16
-        worker.unwritten = <Pipe **>must_resize(worker.unwritten, worker.unwritten_capacity * sizeof(void *))
+    worker.unwritten = <Pipe **>with_room(worker.unwritten, worker.unwritten_count, &worker.unwritten_capacity, 16)
     worker.unwritten[worker.unwritten_count] = pipe
     worker.unwritten_count += 1
 
