@@ -7,7 +7,8 @@
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
 from .ether cimport (
-    ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_GROUP_BIT, VLAN_TAG, ether_destination, interface_send_vector,
+    ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_GROUP_BIT, VLAN_TAG, Departure, departure_send,
+    ether_destination,
 )
 from .flow cimport (
     UDP_HEADER, UDP_STAMP, flow_datagram, flow_echo_reply, flow_icmp_error, flow_of_datagram, udp_checksum,
@@ -222,9 +223,8 @@ cdef inline void ip4_forward(
     ip4_send(worker, node, neighbor, packet, time_ns)
 
 
-cdef inline Neighbor *fast_neighbor(Node *node, uint32_t destination) noexcept nogil:
-    """The adjacency for a destination if it is known already and plainly forwarded to; else NULL. The route table has been settled."""
-    cdef Route *route = route_lookup_settled(&node.table, destination)
+cdef inline Neighbor *fast_neighbor(Node *node, Route *route, uint32_t destination) noexcept nogil:
+    """The adjacency for a destination by its route, if it is known already and plainly forwarded to; else NULL."""
     if route is NULL or not is_one_host(destination):
         return NULL
     if route.kind == ROUTE_GATEWAY:
@@ -242,7 +242,7 @@ cdef inline bint passes_whole(
     cdef Neighbor *neighbor
     if node.kind != KIND_ROUTER or link_broadcast or ip[8] <= 1:
         return False
-    neighbor = fast_neighbor(node, get32(ip + 16))
+    neighbor = fast_neighbor(node, route_lookup(&node.table, get32(ip + 16)), get32(ip + 16))
     return (
         neighbor is not NULL and neighbor.interface != interface
         and wire_frame_bytes(packet) - ETHER_HEADER <= neighbor.interface.mtu
@@ -389,15 +389,22 @@ cdef inline bint header_is_plain(Packet *packet) noexcept nogil:
 # Who the last frame of an interface went on to. What is to go there, too, is not looked up.
 cdef struct Onward:
     Neighbor *neighbor             # NULL: unknown
+    Route *gateway                 # whose neighbor that is, for every host; NULL: it is for this destination alone
     uint32_t destination
     uint32_t longest               # bytes of IP that pass whole
 
 
-cdef inline void onward_find(Onward *onward, Interface *interface, Neighbor *neighbor) noexcept nogil:
+cdef inline void onward_set(Onward *onward, Interface *interface, Neighbor *neighbor, Route *gateway) noexcept nogil:
     onward.neighbor = neighbor
+    onward.gateway = gateway
     onward.longest = 0
     if neighbor is not NULL and neighbor.interface != interface and neighbor.interface.output is not NULL:
         onward.longest = interface.mtu if interface.mtu < neighbor.interface.mtu else neighbor.interface.mtu
+
+
+cdef inline void onward_find(Onward *onward, Interface *interface, Route *route) noexcept nogil:
+    cdef Neighbor *neighbor = fast_neighbor(interface.node, route, onward.destination)
+    onward_set(onward, interface, neighbor, route if neighbor is not NULL and route.kind == ROUTE_GATEWAY else NULL)
 
 
 cdef inline Onward onward_recent(Interface *interface) noexcept nogil:
@@ -408,7 +415,7 @@ cdef inline Onward onward_recent(Interface *interface) noexcept nogil:
     if is_unlikely(table.dirty):
         route_table_settle(table)
     onward.destination = table.recent_destinations[side]
-    onward_find(&onward, interface, table.recent_neighbors[side])
+    onward_set(&onward, interface, table.recent_neighbors[side], NULL)
     return onward
 
 
@@ -424,15 +431,15 @@ cdef inline bint goes_onward(Interface *interface, Packet *packet, Onward *onwar
     cdef uint8_t *frame = packet.data
     cdef uint8_t *ip = frame + ETHER_HEADER
     cdef uint32_t destination
-    cdef Neighbor *found
+    cdef Route *route
     if is_unlikely(packet.length < ETHER_HEADER + IP_HEADER):
         return False
     destination = get32(ip + 16)
     if destination != onward.destination or onward.neighbor is NULL:
         onward.destination = destination
-        found = fast_neighbor(interface.node, destination)
-        if found != onward.neighbor:
-            onward_find(onward, interface, found)
+        route = route_lookup_settled(&interface.node.table, destination)
+        if route is NULL or route != onward.gateway or not is_one_host(destination):
+            onward_find(onward, interface, route)
     return (
         wire_frame_bytes(packet) - ETHER_HEADER <= onward.longest
         and onward.neighbor.usable_until_ns >= packet.time_ns
@@ -451,42 +458,37 @@ cdef inline void rewrite_onward(Packet *packet, Neighbor *neighbor) noexcept nog
     header_write(packet.data, neighbor)
 
 
-cdef inline Neighbor *ip4_router_onward(Interface *interface, Packet *packet) noexcept nogil:
-    """The neighbour that a frame at a router's interface goes on to; NULL where that takes more than to rewrite_onward()."""
+cdef inline Departure ip4_router_vector(
+    Worker *worker, Interface *interface, Packet **vector, uint32_t count
+) noexcept nogil:
+    """A vector of frames at a router's interface, in order. The departure of the last ones is left to the caller."""
     cdef Onward onward = onward_recent(interface)
-    cdef bint plain = goes_onward(interface, packet, &onward)
-    onward_keep(interface, &onward)
-    return onward.neighbor if plain else NULL
-
-
-cdef inline void ip4_router_vector(Worker *worker, Interface *interface, Packet **vector, uint32_t count) noexcept nogil:
-    """A vector of frames at a router's interface, in order."""
-    cdef Onward onward = onward_recent(interface)
-    cdef Interface *output = NULL
-    cdef uint32_t first = 0        # frames from here on leave together, by `output`: so many packets and bytes
-    cdef uint64_t packets = 0
-    cdef uint64_t bytes = 0
+    cdef Departure departure
     cdef bint plain
     cdef uint32_t i
     cdef Packet *packet
+    departure.output = NULL
+    departure.first = 0
+    departure.packets = departure.bytes = 0
     for i in range(count):
         packet = vector[i]
-        if i + 4 < count:
-            prefetch(vector[i + 4].data)
+        if i + 8 < count:
+            prefetch(vector[i + 8].data)
         plain = goes_onward(interface, packet, &onward)
-        if is_unlikely(not plain or onward.neighbor.interface != output):
-            interface_send_vector(worker, output, vector + first, i - first, packets, bytes)
-            packets = bytes = 0
-            first = i
+        if is_unlikely(not plain or onward.neighbor.interface != departure.output):
+            departure_send(worker, &departure, vector, i)
+            departure.first = i
+            departure.packets = departure.bytes = 0
             if is_unlikely(not plain):
                 ether_input(worker, interface, packet)
-                onward_find(&onward, interface, NULL)  # what it did may have changed neighbours
-                output = NULL
-                first = i + 1
+                onward_set(&onward, interface, NULL, NULL)  # what it did may have changed neighbours
+                departure.output = NULL
+                departure.first = i + 1
                 continue
-            output = onward.neighbor.interface
+            departure.output = onward.neighbor.interface
+            prefetch(departure.output.output)
+        departure.packets += wire_segments(packet)
+        departure.bytes += wire_bytes(packet)
         rewrite_onward(packet, onward.neighbor)
-        packets += wire_segments(packet)
-        bytes += wire_bytes(packet)
-    interface_send_vector(worker, output, vector + first, count - first, packets, bytes)
     onward_keep(interface, &onward)
+    return departure

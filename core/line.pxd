@@ -5,7 +5,7 @@ from libc.stdlib cimport free
 
 from .heap cimport heap_hasten
 from .layout cimport Packet, Pipe, PipeEntry, Waiting, Worker
-from .platform cimport is_unlikely, must_resize
+from .platform cimport is_unlikely, must_resize, prefetch
 from .schedule cimport node_arrival, node_wake
 
 cdef enum:
@@ -59,6 +59,8 @@ cdef inline void pipe_append_vector(
         pipe_grow(pipe)
     ring = pipe.ring
     mask = pipe.capacity - 1
+    for i in range(0, count, 4):
+        prefetch(&ring[(tail + i) & mask])
     for i in range(count):
         packet = vector[i]
         packet.crossings = crossings

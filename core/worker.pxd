@@ -5,7 +5,7 @@
 # by that much. The two ends of a UDP flow know of each other without a packet between them: whether all has been sent,
 # and how long that took. So they keep in step, except while it is known that the flow goes on (see ahead.pxd).
 #
-# A packet that is alone at its instant passes routers on ideal links without a turn for each of them. What arrives at devices
+# A vector that is alone at its instant passes routers on ideal links without a turn for each of them. What arrives at devices
 # is written when all that is due has been handled, or much has: segments that are due together leave as one frame.
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
@@ -14,14 +14,15 @@ from .ahead cimport worker_find_quiet, worker_find_stride
 from .bridge cimport hub_vector, switch_vector
 from .clock cimport clock_now, clock_to_host
 from .device cimport device_lost
+from .ether cimport Departure, departure_count, departure_send
 from .flow cimport flow_timer
 from .heap cimport heap_pop, heap_push, heap_replace_first, heap_second
 from .icmp cimport ICMP_UNREACHABLE, UNREACHABLE_HOST, icmp_error
-from .ip4_input cimport ether_input, ip4_local, ip4_router_onward, ip4_router_vector, rewrite_onward
+from .ip4_input cimport ether_input, ip4_local, ip4_router_vector
 from .lateness cimport is_device, lateness_handled, waits_begin, waits_end
 from .layout cimport (
     CROSSING_LIMIT, DROP_NEIGHBOR_UNREACHABLE, DROP_POOL_EMPTY, KIND_HOST, KIND_HUB, KIND_NIC, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
-    OBSERVE_LATENESS, VECTOR_SIZE, WAY_IDEAL, Command, Event, Interface, Neighbor, Node, Packet, Pipe, PipeEntry, Worker,
+    OBSERVE_LATENESS, VECTOR_SIZE, WAY_IDEAL, Command, Event, Interface, Node, Packet, Pipe, PipeEntry, Worker,
     sem_t,
 )
 from .line cimport pipe_first
@@ -149,13 +150,15 @@ cdef inline void host_vector(Worker *worker, Interface *interface, Packet **vect
         ether_input(worker, interface, vector[i])
 
 
-cdef inline void node_input(Worker *worker, Interface *interface, Packet **vector, uint32_t count) noexcept nogil:
-    """Let a node handle a vector of frames that came by one interface."""
+cdef inline Departure node_input(Worker *worker, Interface *interface, Packet **vector, uint32_t count) noexcept nogil:
+    """Let a node handle a vector of frames that came by one interface. What it returns is still to depart."""
     cdef uint8_t kind = interface.node.kind
+    cdef Departure departure
+    departure.output = NULL
     worker.vectors += 1
     if kind == KIND_ROUTER:
         worker.hop_packets += count
-        ip4_router_vector(worker, interface, vector, count)
+        departure = ip4_router_vector(worker, interface, vector, count)
     elif kind == KIND_SWITCH:
         worker.hop_packets += count
         switch_vector(worker, interface, vector, count)
@@ -170,6 +173,7 @@ cdef inline void node_input(Worker *worker, Interface *interface, Packet **vecto
         nic_vector(worker, interface, vector, count)
     else:
         port_vector(worker, interface.node, vector, count)
+    return departure
 
 
 cdef inline void node_timer_fired(Worker *worker, Node *node, uint32_t source, int64_t time_ns) noexcept nogil:
@@ -224,7 +228,7 @@ cdef inline uint32_t take_vector(Worker *worker, Pipe *pipe, int64_t last_ns, ui
     all_arrive = entry_arrives(&ring[(end - 1) & mask], last_ns, last_round)
     while head != end:
         packet = ring[head & mask].packet
-        prefetch(ring[(head + 6) & mask].packet)
+        prefetch(ring[(head + 8) & mask].packet)
         if is_likely(packet is not NULL):
             if not all_arrive and not entry_arrives(&ring[head & mask], last_ns, last_round):
                 break
@@ -270,13 +274,45 @@ cdef inline uint32_t take_first(Worker *worker, Node *node, Pipe *pipe, int64_t 
     return count
 
 
-cdef inline void pipe_deliver(Worker *worker, Pipe *pipe, uint32_t count) noexcept nogil:
-    """Let the receiving node handle the vector that was taken from a pipe."""
-    if is_unlikely(pipe.observed):
-        pipe_observe(worker, pipe, worker.vector, count)
-    node_input(worker, pipe.receiver, worker.vector, count)
-    if is_unlikely(pipe.observed & OBSERVE_LATENESS):
-        lateness_handled(worker, pipe, count)
+cdef inline bint passes_on(Worker *worker, Pipe *pipe) noexcept nogil:
+    """Whether what is put into a pipe now arrives at once, at a router or host that handles it as all that happens in the next round of the instant."""
+    return (
+        worker.current_count == 0 and worker.ready_count == 0
+        and (worker.events.count == 0 or worker.events.events[0].time_ns > worker.instant_ns)
+        and worker.round < CROSSING_LIMIT
+        and pipe.way == WAY_IDEAL and not pipe.active and not is_device(pipe.receiver.node)
+    )
+
+
+cdef inline void pipe_deliver(Worker *worker, Pipe *pipe, uint32_t count, bint alone) noexcept nogil:
+    """Let the receiving node handle the vector that was taken from a pipe.
+
+    If that is all that happens in this round, routers pass it on to each other for as long as nothing else does.
+    """
+    cdef Departure departure
+    cdef uint32_t passed = 0
+    # While the engine stands still, its instant may move past what is ready.
+    alone = alone and worker.vector[0].time_ns == worker.instant_ns
+    while True:
+        if is_unlikely(pipe.observed):
+            pipe_observe(worker, pipe, worker.vector, count)
+        departure = node_input(worker, pipe.receiver, worker.vector, count)
+        if is_unlikely(pipe.observed & OBSERVE_LATENESS):
+            lateness_handled(worker, pipe, count)
+        if departure.output is NULL:
+            break
+        passed += count
+        if (
+            not alone or departure.first or (worker.unwritten_count and passed >= VECTOR_SIZE)
+            or not passes_on(worker, departure.output.output)
+        ):
+            departure_send(worker, &departure, worker.vector, count)
+            break
+        pipe = departure.output.output
+        departure_count(&departure)
+        pipe.receiver.rx_packets += departure.packets
+        pipe.receiver.rx_bytes += departure.bytes
+        worker.round += 1
     if worker.loopback.count:
         node_loopback(worker, pipe.receiver.node)
 
@@ -305,45 +341,8 @@ cdef inline void devices_write(Worker *worker, int64_t until_ns) noexcept nogil:
             if first.arrival_ns > until_ns:
                 node_event(worker, pipe.receiver.node, first.arrival_ns, packet.crossings, pipe.receiver.port)
                 break
-            pipe_deliver(worker, pipe, take_vector(worker, pipe, until_ns, ANY_ROUND))
+            pipe_deliver(worker, pipe, take_vector(worker, pipe, until_ns, ANY_ROUND), False)
     worker.unwritten_count = 0
-
-
-cdef inline bint arrives_alone(Worker *worker, Pipe *pipe) noexcept nogil:
-    """Whether what is put into a pipe now arrives at once, at a node that handles it as all that happens in the next round of the instant."""
-    return (
-        pipe.way == WAY_IDEAL and not pipe.active and worker.round < CROSSING_LIMIT and not is_device(pipe.receiver.node)
-        and worker.ready_count == 0 and worker.current_count == 0
-        and (worker.events.count == 0 or worker.events.events[0].time_ns > worker.instant_ns)
-    )
-
-
-cdef inline void pipe_deliver_lone(Worker *worker, Pipe *pipe) noexcept nogil:
-    """pipe_deliver() for a vector of one. As long as nothing else happens, it is passed from router to router without a turn for each."""
-    cdef Packet *packet = worker.vector[0]
-    cdef uint32_t packets = wire_segments(packet)
-    cdef uint32_t bytes = wire_bytes(packet)
-    cdef Neighbor *neighbor
-    # While the engine stands still, its instant may move past what is ready.
-    while pipe.receiver.node.kind == KIND_ROUTER and packet.time_ns == worker.instant_ns:
-        neighbor = ip4_router_onward(pipe.receiver, packet)
-        if is_unlikely(neighbor is NULL or not arrives_alone(worker, neighbor.interface.output)):
-            break
-        if is_unlikely(pipe.observed):
-            pipe_observe(worker, pipe, worker.vector, 1)
-        worker.vectors += 1
-        worker.hop_packets += 1
-        rewrite_onward(packet, neighbor)
-        neighbor.interface.tx_packets += packets
-        neighbor.interface.tx_bytes += bytes
-        if is_unlikely(pipe.observed & OBSERVE_LATENESS):
-            lateness_handled(worker, pipe, 1)
-        pipe = neighbor.interface.output
-        worker.round += 1
-        packet.crossings = <uint16_t>worker.round
-        pipe.receiver.rx_packets += packets
-        pipe.receiver.rx_bytes += bytes
-    pipe_deliver(worker, pipe, 1)
 
 
 cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcept nogil:
@@ -395,10 +394,9 @@ cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcep
             if count == 0:
                 continue
             reached_ns = worker.vector[count - 1].time_ns
-            if count == 1 and exact and (node.events.count == 0 or node.events.events[0].time_ns > limit_ns):
-                pipe_deliver_lone(worker, pipe)
-            else:
-                pipe_deliver(worker, pipe, count)
+            pipe_deliver(
+                worker, pipe, count, exact and (node.events.count == 0 or node.events.events[0].time_ns > limit_ns)
+            )
             left -= count if count < left else left
     if reached_ns > worker.ahead_ns:
         worker.ahead_ns = reached_ns
@@ -431,12 +429,17 @@ cdef inline void node_ready_turn(Worker *worker, Node *node) noexcept nogil:
             pipe.ring[pipe.head & (pipe.capacity - 1)].arrival_ns,
             <uint64_t>packet.crossings << 32 | pipe.receiver.port,
         )
-    if count == 1 and packet is NULL:
-        pipe_deliver_lone(worker, pipe)
-    else:
-        pipe_deliver(worker, pipe, count)
+    pipe_deliver(worker, pipe, count, packet is NULL)
     if node.events.count:
         node_wake(worker, node, node.events.events[0].time_ns, <uint32_t>(node.events.events[0].order >> 32))
+
+
+cdef inline void prefetch_line(Pipe *pipe) noexcept nogil:
+    cdef uint32_t i
+    prefetch(pipe.receiver)
+    prefetch(&pipe.ring[pipe.head & (pipe.capacity - 1)])
+    prefetch(&pipe.ring[(pipe.head + 4) & (pipe.capacity - 1)])
+    prefetch(&pipe.ring[(pipe.head + 8) & (pipe.capacity - 1)])
 
 
 cdef inline Event *next_wake(Worker *worker) noexcept nogil:
@@ -510,6 +513,12 @@ cdef inline bint worker_work(Worker *worker, int64_t until_ns, bint stop_on_even
                 round_begin(worker)
         if node is NULL:
             worker.current_count -= 1
+            if worker.current_count > 2:
+                prefetch(worker.current[worker.current_count - 3])
+                prefetch(<uint8_t *>worker.current[worker.current_count - 3] + 64)
+                prefetch(worker.current[worker.current_count - 2].arrival)
+                if worker.current[worker.current_count - 1].arrival is not NULL:
+                    prefetch_line(worker.current[worker.current_count - 1].arrival)
             node_ready_turn(worker, worker.current[worker.current_count])
         else:
             node_turn(worker, node, worker.quiet_ns - 1 if stop_on_event and worker.quiet_ns <= target_ns else target_ns)
