@@ -17,7 +17,7 @@ from .layout cimport (
 from .memory cimport node_bytes
 from .neighbor cimport arp_announce
 from .packet cimport list_release, packet_copy_bytes, packet_new
-from .pipe cimport pipe_find_way, pipe_reverse, pipe_serve_until, pipe_set_timing, pipe_set_up, pipe_shape_as
+from .pipe cimport node_find_events, pipe_find_way, pipe_reverse, pipe_serve_until, pipe_set_timing, pipe_set_up, pipe_shape_as
 from .platform cimport must_resize, store32, store64
 from .queues.discipline cimport discipline_look
 from .shaper cimport shaper_settle
@@ -27,6 +27,7 @@ from .ether cimport interface_send
 from .schedule cimport drop, never, post
 from .segment cimport wire_segments
 from .vnet cimport vnet_parse
+from .whole cimport pipe_unfold
 
 cdef struct Operation:
     Node *node
@@ -80,6 +81,7 @@ cdef inline void do_set_pipe(Worker *worker, void *argument) noexcept nogil:
     cdef Pipe *pipe = operation.pipe
     if pipe.shaper is not NULL:
         shaper_settle(worker, pipe, worker.instant_ns)
+    pipe_unfold(worker, pipe)
     pipe.loss_threshold = operation.loss_threshold
     pipe.queue_limit_packets = operation.queue_limit_packets
     pipe.queue_limit_bytes = operation.queue_limit_bytes
@@ -284,7 +286,9 @@ cdef inline void do_copy_worker(Worker *worker, void *argument) noexcept nogil:
     (<Operation *>argument).worker_copy[0] = worker[0]
 
 
-cdef inline void observe_captures(Pipe *pipe) noexcept nogil:
+cdef inline void observe_captures(Worker *worker, Pipe *pipe) noexcept nogil:
+    if pipe_unfold(worker, pipe):
+        node_find_events(worker, pipe.receiver.node)
     pipe.observed &= ~OBSERVE_CAPTURE & 0xFF
     if pipe.sender.snap_bytes or pipe.receiver.snap_bytes:
         pipe.observed |= OBSERVE_CAPTURE
@@ -298,8 +302,8 @@ cdef inline void do_capture(Worker *worker, void *argument) noexcept nogil:
     if operation.found:
         operation.interface.snap_bytes = operation.snap_bytes
         if operation.interface.output is not NULL:
-            observe_captures(operation.interface.output)
-            observe_captures(operation.interface.input)
+            observe_captures(worker, operation.interface.output)
+            observe_captures(worker, operation.interface.input)
 
 
 cdef inline void do_tell_arrivals(Worker *worker, void *argument) noexcept nogil:

@@ -54,6 +54,14 @@ cdef struct Departure:
     uint64_t bytes
 
 
+cdef inline Departure departure_none() noexcept nogil:
+    cdef Departure departure
+    departure.output = NULL
+    departure.first = 0
+    departure.packets = departure.bytes = 0
+    return departure
+
+
 cdef inline void departure_count(Departure *departure) noexcept nogil:
     departure.output.tx_packets += departure.packets
     departure.output.tx_bytes += departure.bytes

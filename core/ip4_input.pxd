@@ -7,7 +7,7 @@
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
 from .ether cimport (
-    ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_GROUP_BIT, VLAN_TAG, Departure, departure_send,
+    ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_GROUP_BIT, VLAN_TAG, Departure, departure_none, departure_send,
     ether_destination,
 )
 from .flow cimport (
@@ -463,13 +463,10 @@ cdef inline Departure ip4_router_vector(
 ) noexcept nogil:
     """A vector of frames at a router's interface, in order. The departure of the last ones is left to the caller."""
     cdef Onward onward = onward_recent(interface)
-    cdef Departure departure
+    cdef Departure departure = departure_none()
     cdef bint plain
     cdef uint32_t i
     cdef Packet *packet
-    departure.output = NULL
-    departure.first = 0
-    departure.packets = departure.bytes = 0
     for i in range(count):
         packet = vector[i]
         if i + 8 < count:

@@ -8,7 +8,7 @@
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
 from .packet_layout cimport (
-    CHECKSUM_IP_VALID, CHECKSUM_PARTIAL, CHECKSUM_TCP_PARTIAL, CHECKSUM_UDP_PARTIAL, HEADER_PLAIN, PACKET_HEADROOM,
+    CARRIED_WHOLE, CHECKSUM_IP_VALID, CHECKSUM_PARTIAL, CHECKSUM_TCP_PARTIAL, CHECKSUM_UDP_PARTIAL, HEADER_PLAIN, PACKET_HEADROOM,
     PACKET_METADATA, Packet, PacketList, Pool, SIZE_CLASSES, Slab,
 )
 from .shaper_layout cimport (

@@ -1,4 +1,5 @@
-# A pipe's delay line: a ring of (packet, arrival) in the order of arrivals. Only its head is an event of the receiving node.
+# A pipe's line: a ring of (packet, arrival) in the order of arrivals, with what waits for the transmitter at its end. Only its head is an event of the
+# receiving node.
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
@@ -30,6 +31,53 @@ cdef inline void pipe_grow(Pipe *pipe) noexcept nogil:
     pipe.ring = ring
     pipe.waiting = waiting
     pipe.capacity = capacity
+
+
+cdef inline void pipe_serve_until(Pipe *pipe, int64_t time_ns) noexcept nogil:
+    """Take out of the queue what has started service by `time_ns`."""
+    cdef Waiting *first
+    while pipe.service != pipe.tail:
+        first = &pipe.waiting[pipe.service & (pipe.capacity - 1)]
+        if first.start_ns > time_ns:
+            break
+        pipe.queue_bytes -= first.length
+        pipe.service += 1
+
+
+cdef inline Packet *pipe_first(Pipe *pipe) noexcept nogil:
+    """The next packet to arrive, NULL where there is none; passes over what was lost."""
+    cdef Packet *packet
+    while pipe.head != pipe.tail:
+        packet = pipe.ring[pipe.head & (pipe.capacity - 1)].packet
+        if packet is not NULL:
+            return packet
+        pipe.head += 1
+    return NULL
+
+
+cdef inline void pipe_make_room(Pipe *pipe, uint32_t places) noexcept nogil:
+    """Have so many free places in the line of a pipe with bandwidth. One is free again when its packet has both arrived and started, whatever comes last."""
+    while pipe.tail - pipe.service + places > pipe.capacity:
+        pipe_grow(pipe)
+    if pipe.tail - pipe.head + places > pipe.capacity:
+        pipe_first(pipe)  # where all is lost, nothing else takes the lost ones out of the line
+        while pipe.tail - pipe.head + places > pipe.capacity:
+            pipe_grow(pipe)
+
+
+cdef inline void pipe_take_service(
+    Pipe *pipe, uint32_t place, uint32_t length, bint waits, int64_t start_ns, uint64_t start_remainder
+) noexcept nogil:
+    """Let what comes into a place of the line wait until its service starts, unless it does so now."""
+    cdef Waiting *waiting
+    if waits:
+        waiting = &pipe.waiting[place & (pipe.capacity - 1)]
+        waiting.start_ns = start_ns + (start_remainder != 0)
+        waiting.remainder = start_remainder
+        waiting.length = length
+        pipe.queue_bytes += length
+    else:
+        pipe.service += 1
 
 
 cdef inline void pipe_append(Worker *worker, Pipe *pipe, Packet *packet, int64_t arrival_ns) noexcept nogil:
@@ -126,14 +174,3 @@ cdef inline void pipe_close_up(Pipe *pipe) noexcept nogil:
             pipe.tail += 1
         i += 1
     pipe.service = pipe.tail
-
-
-cdef inline Packet *pipe_first(Pipe *pipe) noexcept nogil:
-    """The next packet to arrive, NULL where there is none; passes over what was lost."""
-    cdef Packet *packet
-    while pipe.head != pipe.tail:
-        packet = pipe.ring[pipe.head & (pipe.capacity - 1)].packet
-        if packet is not NULL:
-            return packet
-        pipe.head += 1
-    return NULL

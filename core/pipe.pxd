@@ -20,7 +20,9 @@ from .layout cimport (
     CROSSING_LIMIT, DROP_POOL_EMPTY, FATE_SPARED, LINK_DOWN, LINK_LOOP, LINK_LOSS, LINK_QUEUE_FULL, OBSERVE_CAPTURE,
     WAY_IDEAL, WAY_SHAPED, WAY_SPECIAL, Event, Node, Packet, Pipe, PipeEntry, Shaper, Waiting, Worker,
 )
-from .line cimport pipe_append, pipe_append_vector, pipe_close_up, pipe_first, pipe_grow
+from .line cimport (
+    pipe_append, pipe_append_vector, pipe_close_up, pipe_first, pipe_make_room, pipe_serve_until, pipe_take_service,
+)
 from .packet cimport packet_release
 from .platform cimport is_likely, is_unlikely, must_resize
 from .queues.discipline cimport discipline_enqueue
@@ -28,22 +30,12 @@ from .random cimport random_happens
 from .schedule cimport TIMER_SOURCE, count_drop, never, node_wake
 from .segment cimport packet_segment, segment_bytes, wire_segments
 from .shaper cimport shaper_arm, shaper_cut, shaper_new, shaper_send, shaper_serve, shaper_set, shaper_settle
-from .transmitter cimport NANOBITS_IN_BYTE, transmit, transmitter_is_busy, transmitter_round_up
+from .transmitter cimport NANOBITS_IN_BYTE, transmit, transmit_next, transmitter_is_busy, transmitter_round_up
+from .whole cimport pipe_carries_whole, pipe_send_whole, pipe_unfold
 
 cdef enum:
     SHORTEST_FRAME = 1             # byte, that a PORT may send
     BURST_LONGEST_NS = 100000000000000000  # of idleness, after which the largest bucket is full at the least bandwidth
-
-
-cdef inline void pipe_serve_until(Pipe *pipe, int64_t time_ns) noexcept nogil:
-    """Take out of the queue what has started service by `time_ns`."""
-    cdef Waiting *first
-    while pipe.service != pipe.tail:
-        first = &pipe.waiting[pipe.service & (pipe.capacity - 1)]
-        if first.start_ns > time_ns:
-            break
-        pipe.queue_bytes -= first.length
-        pipe.service += 1
 
 
 cdef inline Pipe *pipe_reverse(Pipe *pipe) noexcept nogil:
@@ -69,8 +61,7 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
     """Send a packet over a pipe that is up and has something to compute."""
     cdef uint32_t length = packet.total_length
     cdef bint waits = False
-    cdef Waiting *place
-    cdef int64_t start_ns
+    cdef int64_t start_ns = time_ns
     cdef int64_t arrival_ns = time_ns
     cdef uint64_t start_remainder = 0
     if is_unlikely(pipe.shaper is not NULL):
@@ -78,22 +69,15 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
         return
     if pipe.bandwidth_bps:
         pipe_serve_until(pipe, time_ns)
-        start_ns = time_ns
-        if transmitter_is_busy(pipe, time_ns):
-            waits = True
-            start_ns = pipe.departure_ns
-            start_remainder = pipe.departure_remainder
-            if (
-                pipe.tail - pipe.service >= pipe.queue_limit_packets
-                or pipe.queue_bytes + length > pipe.queue_limit_bytes
-            ):
-                pipe.queue_drop_packets += 1
-                capture_link_drop(worker, pipe, packet, LINK_QUEUE_FULL, time_ns)
-                packet_release(&worker.pool, packet)
-                return
-        pipe.departure_ns = start_ns
-        pipe.departure_remainder = start_remainder
-        transmit(pipe, &pipe.departure_ns, &pipe.departure_remainder, length)
+        waits = transmitter_is_busy(pipe, time_ns)
+        if waits and (
+            pipe.tail - pipe.service >= pipe.queue_limit_packets or pipe.queue_bytes + length > pipe.queue_limit_bytes
+        ):
+            pipe.queue_drop_packets += 1
+            capture_link_drop(worker, pipe, packet, LINK_QUEUE_FULL, time_ns)
+            packet_release(&worker.pool, packet)
+            return
+        start_ns = transmit_next(pipe, length, time_ns, waits, &start_remainder)
         arrival_ns = pipe.departure_ns
     elif pipe.delay_ns == 0 and time_ns > pipe.last_arrival_ns:
         pipe_find_way(pipe)
@@ -119,21 +103,8 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
     if packet is not NULL:
         pipe.last_arrival_ns = arrival_ns
     if pipe.bandwidth_bps:
-        # A slot is free again when its packet has both arrived and started, whatever comes last.
-        if pipe.tail - pipe.service == pipe.capacity:
-            pipe_grow(pipe)
-        if pipe.tail - pipe.head == pipe.capacity:
-            pipe_first(pipe)  # where all is lost, nothing else takes the lost ones out of the line
-            if pipe.tail - pipe.head == pipe.capacity:
-                pipe_grow(pipe)
-        if waits:
-            place = &pipe.waiting[pipe.tail & (pipe.capacity - 1)]
-            place.start_ns = start_ns + (start_remainder != 0)
-            place.remainder = start_remainder
-            place.length = length
-            pipe.queue_bytes += length
-        else:
-            pipe.service += 1
+        pipe_make_room(pipe, 1)
+        pipe_take_service(pipe, pipe.tail, length, waits, start_ns, start_remainder)
     if packet is NULL:
         pipe.ring[pipe.tail & (pipe.capacity - 1)].packet = NULL
         pipe.ring[pipe.tail & (pipe.capacity - 1)].arrival_ns = arrival_ns
@@ -143,11 +114,14 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
 
 
 cdef inline void pipe_send_special(Worker *worker, Pipe *pipe, Packet *packet, int64_t time_ns) noexcept nogil:
-    """Send over a special pipe, or the wire segments of a super-frame, each with its own time on the wire and its own fate."""
+    """Send over a special pipe, or a super-frame: as the segments of the wire, each with its own time and fate, or whole."""
     cdef uint32_t segments, i
     cdef Packet *segment
     if packet.segment_size:
         segments = wire_segments(packet)
+        if pipe_carries_whole(pipe, packet, segments, time_ns):
+            pipe_send_whole(worker, pipe, packet, segments, time_ns)
+            return
         for i in range(segments):
             segment = packet_segment(&worker.pool, packet, i, segments)
             if segment is NULL:  # never sent after all: the interface has counted it already
@@ -391,19 +365,25 @@ cdef inline void pipe_shape_as(
 
 cdef inline void pipe_set_up(Worker *worker, Pipe *pipe, bint up, int64_t now_ns) noexcept nogil:
     """Cut or restore the wire. What was queued or under way when it was cut is lost, and counted."""
+    cdef uint32_t mask = pipe.capacity - 1
+    cdef uint32_t kept, i
     cdef Packet *packet
     if pipe.up == up:
         return
     if not up:
         if pipe.shaper is not NULL:
             shaper_settle(worker, pipe, now_ns)
-        packet = pipe_first(pipe)
-        while packet is not NULL:
-            pipe.down_drop_packets += wire_segments(packet)
-            capture_link_drop(worker, pipe, packet, LINK_DOWN, now_ns)
-            packet_release(&worker.pool, packet)
-            pipe.head += 1
-            packet = pipe_first(pipe)
+        pipe_unfold(worker, pipe)
+        kept = pipe.head  # up to here, it has arrived: of what was carried whole
+        while kept != pipe.tail and pipe.ring[kept & mask].arrival_ns <= now_ns:
+            kept += 1
+        for i in range(pipe.tail - kept):
+            packet = pipe.ring[(kept + i) & mask].packet
+            if packet is not NULL:
+                pipe.down_drop_packets += wire_segments(packet)
+                capture_link_drop(worker, pipe, packet, LINK_DOWN, now_ns)
+                packet_release(&worker.pool, packet)
+        pipe.tail = kept
         if pipe.shaper is not NULL:
             pipe.down_drop_packets += shaper_cut(worker, pipe, now_ns)
         pipe.service = pipe.tail

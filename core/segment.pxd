@@ -2,9 +2,9 @@
 #
 # A super-frame has a `segment_size` (bytes of payload in each segment but the last) and `header_length` bytes of
 # headers that each segment repeats. Its checksum is partial: the field holds the sum over the pseudo header, and
-# whoever needs the wire's bytes finishes it. On links that neither shape by packet nor lose any it travels whole;
-# elsewhere packet_segment() cuts it, lazily, into new headers before views of the payload. Counters count wire
-# segments either way.
+# whoever needs the wire's bytes finishes it. On links that neither shape by packet nor lose any it travels whole, and
+# so it does on some that lead to a device (whole.pxd); elsewhere packet_segment() cuts it, lazily, into new headers before views
+# of the payload. Counters count wire segments either way.
 
 from libc.stdint cimport uint16_t, uint32_t, uint8_t
 

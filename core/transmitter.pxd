@@ -48,6 +48,19 @@ cdef inline void transmit(Pipe *pipe, int64_t *time_ns, uint64_t *remainder, uin
         time_ns[0] += 1
 
 
+cdef inline int64_t transmit_next(
+    Pipe *pipe, uint32_t length, int64_t time_ns, bint waits, uint64_t *start_remainder
+) noexcept nogil:
+    """Serve a frame now, or after what it waits for; when that starts, and the remainder of it."""
+    if not waits:
+        pipe.departure_ns = time_ns
+        pipe.departure_remainder = 0
+    cdef int64_t start_ns = pipe.departure_ns
+    start_remainder[0] = pipe.departure_remainder
+    transmit(pipe, &pipe.departure_ns, &pipe.departure_remainder, length)
+    return start_ns
+
+
 cdef inline bint transmitter_is_busy(Pipe *pipe, int64_t time_ns) noexcept nogil:
     """Whether it is still in service after the nanosecond `time_ns` has begun."""
     return pipe.departure_ns > time_ns or (pipe.departure_ns == time_ns and pipe.departure_remainder)

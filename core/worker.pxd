@@ -14,7 +14,7 @@ from .ahead cimport worker_find_quiet, worker_find_stride
 from .bridge cimport hub_vector, switch_vector
 from .clock cimport clock_now, clock_to_host
 from .device cimport device_lost
-from .ether cimport Departure, departure_count, departure_send
+from .ether cimport Departure, departure_count, departure_none, departure_send
 from .flow cimport flow_timer
 from .heap cimport heap_pop, heap_push, heap_replace_first, heap_second
 from .icmp cimport ICMP_UNREACHABLE, UNREACHABLE_HOST, icmp_error
@@ -153,8 +153,7 @@ cdef inline void host_vector(Worker *worker, Interface *interface, Packet **vect
 cdef inline Departure node_input(Worker *worker, Interface *interface, Packet **vector, uint32_t count) noexcept nogil:
     """Let a node handle a vector of frames that came by one interface. What it returns is still to depart."""
     cdef uint8_t kind = interface.node.kind
-    cdef Departure departure
-    departure.output = NULL
+    cdef Departure departure = departure_none()
     worker.vectors += 1
     if kind == KIND_ROUTER:
         worker.hop_packets += count

@@ -4,7 +4,8 @@ Two equal networks get the same traffic at the same times: one as super-frames w
 other as the segments that a sender without offloads would send, built by the test.
 """
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
@@ -30,12 +31,16 @@ from lab import (
     of_type,
     read_icmp,
 )
+from records import payloads
 from segments import ACK, CWR, DESTINATION, ECE, FIN, HOP_BY_HOP, PSH, ROUTING, TCP, UDP, Stream, cut
+from timeline import is_in_balance
 
+from manystack.core import Switch
 from manystack.core import _switch as core
 
 pytestmark = pytest.mark.engine
 
+EVENT = struct.Struct("<qQII")
 SINK_PORT = 49152  # of the town's first flow
 SINK_SIZE = 200
 
@@ -492,3 +497,176 @@ def test_cutting_a_super_frame_by_its_header_gives_the_segments(version: int) ->
 
     check()
     town.lab.close()
+
+
+# On a link to a device, a super-frame that takes no more than 60 us arrives whole, with its last segment.
+
+WHOLE_NS = 60_000
+
+
+class Access:
+    """A link to a device, or to a wire in its place, with what arrives by it: when, and how many bytes."""
+
+    def __init__(self, kind: int, pool_limit_bytes: int = 1 << 28) -> None:
+        self.kind = kind
+        self.switch = Switch(proof=True, pool_limit_bytes=pool_limit_bytes)
+        self.near, self.far = self.switch.add_node(core.PORT), self.switch.add_node(kind)
+        ends = [self.switch.add_interface(node, mac(node + 1), 65535) for node in (self.near, self.far)]
+        self.pipe, _ = self.switch.add_link(*ends)
+        self.switch.tell_arrivals()
+
+    def send(self, stream: Stream) -> None:
+        header, frame = stream.super_frame()
+        assert self.switch.inject(self.near, frame, vnet_header=header) == 1
+
+    def arrivals(self) -> list[tuple[int, int]]:
+        told = payloads(self.switch.take_records(core.EVENT_RING))
+        return [(time_ns, length) for time_ns, _, _, length in (EVENT.unpack_from(record) for record in told)]
+
+    def close(self) -> dict[str, int]:
+        """The link's counters, when all is over; no packet may be left."""
+        if self.kind == core.PORT:
+            self.switch.discard_frames(self.far, True)
+            self.switch.take_frames(self.far)
+        self.switch.run(self.switch.now_ns + SECOND)
+        assert is_in_balance(self.switch, self.pipe)
+        statistics = self.switch.pipe_statistics(self.pipe)
+        assert self.switch.statistics()["packets_in_use"] == 0
+        self.switch.close()
+        return statistics
+
+
+def segments_of(
+    arrivals: Sequence[tuple[int, int]], sizes: Mapping[int, Stream]
+) -> list[tuple[int, int, bool]]:
+    """Time and bytes of each segment that arrived, and whether it came alone or as the last of its frame."""
+    found = []
+    for time_ns, length in arrivals:
+        lengths = [len(frame) for frame in sizes[length].segments()] if length in sizes else [length]
+        found += [(time_ns, segment, number == len(lengths)) for number, segment in enumerate(lengths, 1)]
+    return found
+
+
+Change = Callable[[Access], object]
+
+
+def reshaped(**shape: Any) -> Change:
+    return lambda access: access.switch.set_pipe(access.pipe, **shape)
+
+
+def down_and_up(access: Access) -> None:
+    access.switch.set_link_up(access.pipe, False)
+    access.switch.set_link_up(access.pipe, True)
+
+
+CHANGES: dict[str, Change] = {
+    "slower": reshaped(bandwidth_bps=10**8, delay_ns=1000),
+    "quicker": reshaped(bandwidth_bps=10**11, delay_ns=0),
+    "no limit": reshaped(delay_ns=1000),
+    "a shorter queue": reshaped(bandwidth_bps=10**10, delay_ns=10_000, queue_limit_packets=10),
+    "loss": reshaped(bandwidth_bps=10**10, delay_ns=10_000, loss=0.2),
+    "another queue": reshaped(bandwidth_bps=10**10, shaping={"discipline": "fq_codel"}),
+    "down": lambda access: access.switch.set_link_up(access.pipe, False),
+    "down and up": down_and_up,
+    "captured": lambda access: access.switch.capture(access.far, 65535),
+    "no longer captured": lambda access: access.switch.capture(access.far, 0),
+}
+
+Step = tuple[int, Stream | str]
+
+
+def steps_together(shape: dict[str, Any], steps: Sequence[Step]) -> tuple[list[Any], list[Any]]:
+    """What arrives at a device, and at a wire in its place, to which no super-frame is carried whole."""
+    arrivals = []
+    counters = []
+    changes_ns = {0}
+    for kind in (core.TAP, core.PORT):
+        access = Access(kind)
+        access.switch.set_pipe(access.pipe, **shape)
+        for pause_ns, step in steps:
+            access.switch.run(access.switch.now_ns + pause_ns)
+            if isinstance(step, Stream):
+                access.send(step)
+            else:
+                CHANGES[step](access)
+                changes_ns.add(access.switch.now_ns)
+        access.switch.run(access.switch.now_ns + SECOND)
+        arrivals.append(access.arrivals())
+        counters.append(access.close())
+    sizes = {len(stream.super_frame()[1]): stream for _, stream in steps if isinstance(stream, Stream)}
+    whole, cut_form = (segments_of(seen, sizes) for seen in arrivals)
+    assert [length for _, length, _ in whole] == [length for _, length, _ in cut_form]
+    for (time_ns, _, is_exact), (exact_ns, _, _) in zip(whole, cut_form, strict=True):
+        assert exact_ns <= time_ns <= exact_ns + WHOLE_NS
+        assert time_ns == exact_ns or not is_exact or time_ns in changes_ns
+    assert counters[0] == counters[1]
+    return arrivals[0], arrivals[1]
+
+
+@st.composite
+def access_links(draw: st.DrawFn) -> dict[str, Any]:
+    return {
+        "bandwidth_bps": draw(st.sampled_from([10**9, 3 * 10**9, 10**10, 10**11, 7 * 10**11])),
+        "delay_ns": draw(st.sampled_from([0, 1, 1000, MILLISECOND])),
+        "overhead_bytes": draw(st.sampled_from([0, 24, -10])),
+        "queue_limit_packets": draw(st.sampled_from([None, None, 1, 20, 60])),
+        "queue_limit_bytes": draw(st.sampled_from([None, None, 20_000, 90_000])),
+        "loss": draw(st.sampled_from([0.0, 0.0, 0.0, 0.1])),
+    }
+
+
+@st.composite
+def steps_for_a_device(draw: st.DrawFn) -> list[Step]:
+    """Pauses, and after each of them a super-frame that is known by its length, or a change of the link."""
+    steps: list[Step] = []
+    for number in range(draw(st.integers(1, 8))):
+        pause_ns = draw(st.sampled_from([0, 0, 1, 999, 7_000, 30_000, 200_000]))
+        if draw(st.integers(0, 3)) == 0:
+            steps.append((pause_ns, draw(st.sampled_from(list(CHANGES)))))
+            continue
+        segment_size = draw(st.sampled_from([536, 1448, 9000]))
+        size = draw(st.integers(1, 45)) * segment_size - 10 * number - 1
+        steps.append((pause_ns, Stream(size=min(size, 65_000 - number), segment_size=segment_size)))
+    return steps
+
+
+@settings(max_examples=600, deadline=None, derandomize=True, database=None)
+@given(access_links(), steps_for_a_device())
+def test_a_super_frame_for_a_device_uses_the_link_as_its_segments_do(
+    shape: dict[str, Any], steps: list[Step]
+) -> None:
+    """To the nanosecond: the last segment, what is behind it, what is dropped, what meets a change."""
+    steps_together(shape, steps)
+
+
+def test_only_a_super_frame_that_is_soon_over_arrives_whole() -> None:
+    stream = Stream(size=40 * 1448, segment_size=1448)
+    for bandwidth_bps, frames in ((10**10, 1), (10**9, 40)):
+        whole, cut_form = steps_together({"bandwidth_bps": bandwidth_bps}, [(0, stream)])
+        assert len(whole) == frames
+        assert len(cut_form) == 40
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("after_ns", [0, 10_000, 48_000, 60_000, 101_000])
+def test_a_change_of_the_link_meets_the_segments_of_what_is_carried_whole(change: str, after_ns: int) -> None:
+    """While it waits, while it is sent, on its way."""
+    streams = [Stream(size=40 * 1448 - number, segment_size=1448) for number in range(3)]
+    shape = {"bandwidth_bps": 10**10, "delay_ns": 10_000}
+    steps_together(shape, [(0, streams[0]), (0, streams[1]), (after_ns, change), (500, streams[2])])
+
+
+def test_segments_for_which_there_is_no_memory_when_the_link_changes_are_counted() -> None:
+    """They were never sent, and the sender has dropped them."""
+    access = Access(core.TAP, pool_limit_bytes=1 << 20)
+    access.switch.set_pipe(access.pipe, bandwidth_bps=10**11, delay_ns=MILLISECOND)
+    for number in range(8):
+        access.send(Stream(size=60_000 - number, segment_size=100))
+    assert access.switch.node_drops(access.near) == {}
+    access.switch.set_pipe(access.pipe, bandwidth_bps=10**11)
+    access.switch.run(SECOND)
+    arrived = len(access.arrivals())
+    dropped = access.switch.node_drops(access.near)["pool_empty"]
+    assert arrived > 0
+    assert arrived + dropped == 8 * 600
+    assert access.close()["sent_packets"] == arrived
