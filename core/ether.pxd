@@ -46,29 +46,14 @@ cdef inline void interface_send(Worker *worker, Interface *interface, Packet *pa
     pipe_send(worker, interface.output, packet, time_ns)
 
 
-# What of a vector leaves a node together.
-cdef struct Departure:
-    Interface *output              # which has a link; NULL: nothing does
-    uint32_t first                 # from this frame on
-    uint64_t packets               # wire segments that those are, and their bytes
-    uint64_t bytes
+cdef inline void interface_send_vector(
+    Worker *worker, Interface *interface, Packet **vector, uint32_t count, uint64_t packets, uint64_t bytes
+) noexcept nogil:
+    """Send frames out of an interface that has a link, in their order and each at its own time; `packets` and `bytes` are those of their wire segments.
 
-
-cdef inline Departure departure_none() noexcept nogil:
-    cdef Departure departure
-    departure.output = NULL
-    departure.first = 0
-    departure.packets = departure.bytes = 0
-    return departure
-
-
-cdef inline void departure_count(Departure *departure) noexcept nogil:
-    departure.output.tx_packets += departure.packets
-    departure.output.tx_bytes += departure.bytes
-
-
-cdef inline void departure_send(Worker *worker, Departure *departure, Packet **vector, uint32_t end) noexcept nogil:
-    """Let a vector's frames before `end` depart, in their order and each at its own time."""
-    if departure.first != end:
-        departure_count(departure)
-        pipe_send_vector(worker, departure.output.output, vector + departure.first, end - departure.first)
+    The interface may be NULL where there are none.
+    """
+    if count:
+        interface.tx_packets += packets
+        interface.tx_bytes += bytes
+        pipe_send_vector(worker, interface.output, vector, count)

@@ -7,8 +7,7 @@
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
 from .ether cimport (
-    ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_GROUP_BIT, VLAN_TAG, Departure, departure_none, departure_send,
-    ether_destination,
+    ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_GROUP_BIT, VLAN_TAG, ether_destination, interface_send_vector,
 )
 from .flow cimport (
     UDP_HEADER, UDP_STAMP, flow_datagram, flow_echo_reply, flow_icmp_error, flow_of_datagram, udp_checksum,
@@ -458,12 +457,23 @@ cdef inline void rewrite_onward(Packet *packet, Neighbor *neighbor) noexcept nog
     header_write(packet.data, neighbor)
 
 
-cdef inline Departure ip4_router_vector(
-    Worker *worker, Interface *interface, Packet **vector, uint32_t count
+# The last frames of a vector, which are still to be sent out of one interface.
+cdef struct Departure:
+    Interface *output              # which has a link; NULL: there are none
+    uint32_t first                 # from this one on
+    uint64_t packets               # wire segments that those are, and their bytes
+    uint64_t bytes
+
+
+cdef inline void ip4_router_vector(
+    Worker *worker, Interface *interface, Packet **vector, uint32_t count, Departure *departure
 ) noexcept nogil:
-    """A vector of frames at a router's interface, in order. The departure of the last ones is left to the caller."""
+    """A vector of frames at a router's interface, in order. Those that leave last are left to the caller to send."""
     cdef Onward onward = onward_recent(interface)
-    cdef Departure departure = departure_none()
+    cdef Interface *output = NULL
+    cdef uint32_t first = 0        # frames from here on leave together, by `output`: so many packets and bytes
+    cdef uint64_t packets = 0
+    cdef uint64_t bytes = 0
     cdef bint plain
     cdef uint32_t i
     cdef Packet *packet
@@ -472,20 +482,23 @@ cdef inline Departure ip4_router_vector(
         if i + 8 < count:
             prefetch(vector[i + 8].data)
         plain = goes_onward(interface, packet, &onward)
-        if is_unlikely(not plain or onward.neighbor.interface != departure.output):
-            departure_send(worker, &departure, vector, i)
-            departure.first = i
-            departure.packets = departure.bytes = 0
+        if is_unlikely(not plain or onward.neighbor.interface != output):
+            interface_send_vector(worker, output, vector + first, i - first, packets, bytes)
+            packets = bytes = 0
+            first = i
             if is_unlikely(not plain):
                 ether_input(worker, interface, packet)
                 onward_set(&onward, interface, NULL, NULL)  # what it did may have changed neighbours
-                departure.output = NULL
-                departure.first = i + 1
+                output = NULL
+                first = i + 1
                 continue
-            departure.output = onward.neighbor.interface
-            prefetch(departure.output.output)
-        departure.packets += wire_segments(packet)
-        departure.bytes += wire_bytes(packet)
+            output = onward.neighbor.interface
+            prefetch(output.output)
+        packets += wire_segments(packet)
+        bytes += wire_bytes(packet)
         rewrite_onward(packet, onward.neighbor)
     onward_keep(interface, &onward)
-    return departure
+    departure.output = output
+    departure.first = first
+    departure.packets = packets
+    departure.bytes = bytes

@@ -14,11 +14,11 @@ from .ahead cimport worker_find_quiet, worker_find_stride
 from .bridge cimport hub_vector, switch_vector
 from .clock cimport clock_now, clock_to_host
 from .device cimport device_lost
-from .ether cimport Departure, departure_count, departure_none, departure_send
+from .ether cimport interface_send_vector
 from .flow cimport flow_timer
 from .heap cimport heap_pop, heap_push, heap_replace_first, heap_second
 from .icmp cimport ICMP_UNREACHABLE, UNREACHABLE_HOST, icmp_error
-from .ip4_input cimport ether_input, ip4_local, ip4_router_vector
+from .ip4_input cimport Departure, ether_input, ip4_local, ip4_router_vector
 from .lateness cimport is_device, lateness_handled, waits_begin, waits_end
 from .layout cimport (
     CROSSING_LIMIT, DROP_NEIGHBOR_UNREACHABLE, DROP_POOL_EMPTY, KIND_HOST, KIND_HUB, KIND_NIC, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
@@ -150,14 +150,16 @@ cdef inline void host_vector(Worker *worker, Interface *interface, Packet **vect
         ether_input(worker, interface, vector[i])
 
 
-cdef inline Departure node_input(Worker *worker, Interface *interface, Packet **vector, uint32_t count) noexcept nogil:
-    """Let a node handle a vector of frames that came by one interface. What it returns is still to depart."""
+cdef inline void node_input(
+    Worker *worker, Interface *interface, Packet **vector, uint32_t count, Departure *departure
+) noexcept nogil:
+    """Let a node handle a vector of frames that came by one interface. It may leave it to the caller to send the last ones on."""
     cdef uint8_t kind = interface.node.kind
-    cdef Departure departure = departure_none()
+    departure.output = NULL
     worker.vectors += 1
     if kind == KIND_ROUTER:
         worker.hop_packets += count
-        departure = ip4_router_vector(worker, interface, vector, count)
+        ip4_router_vector(worker, interface, vector, count, departure)
     elif kind == KIND_SWITCH:
         worker.hop_packets += count
         switch_vector(worker, interface, vector, count)
@@ -172,7 +174,6 @@ cdef inline Departure node_input(Worker *worker, Interface *interface, Packet **
         nic_vector(worker, interface, vector, count)
     else:
         port_vector(worker, interface.node, vector, count)
-    return departure
 
 
 cdef inline void node_timer_fired(Worker *worker, Node *node, uint32_t source, int64_t time_ns) noexcept nogil:
@@ -274,11 +275,11 @@ cdef inline uint32_t take_first(Worker *worker, Node *node, Pipe *pipe, int64_t 
 
 
 cdef inline bint passes_on(Worker *worker, Pipe *pipe) noexcept nogil:
-    """Whether what is put into a pipe now arrives at once, at a router or host that handles it as all that happens in the next round of the instant."""
+    """Whether what is put into a pipe now arrives at once, at no device, and as all that happens in the next round of the instant, and nothing else is to be done before."""
     return (
         worker.current_count == 0 and worker.ready_count == 0
         and (worker.events.count == 0 or worker.events.events[0].time_ns > worker.instant_ns)
-        and worker.round < CROSSING_LIMIT
+        and worker.round < CROSSING_LIMIT and (worker.turns + 1) % WRITE_TURNS and not worker.drain_due
         and pipe.way == WAY_IDEAL and not pipe.active and not is_device(pipe.receiver.node)
     )
 
@@ -286,7 +287,8 @@ cdef inline bint passes_on(Worker *worker, Pipe *pipe) noexcept nogil:
 cdef inline void pipe_deliver(Worker *worker, Pipe *pipe, uint32_t count, bint alone) noexcept nogil:
     """Let the receiving node handle the vector that was taken from a pipe.
 
-    If that is all that happens in this round, routers pass it on to each other for as long as nothing else does.
+    `alone`: the node that it was taken for has nothing else to do in this round. If no other has, either, routers pass it on for as long as
+    that holds. A full vector that is passed on counts as a turn.
     """
     cdef Departure departure
     cdef uint32_t passed = 0
@@ -295,23 +297,27 @@ cdef inline void pipe_deliver(Worker *worker, Pipe *pipe, uint32_t count, bint a
     while True:
         if is_unlikely(pipe.observed):
             pipe_observe(worker, pipe, worker.vector, count)
-        departure = node_input(worker, pipe.receiver, worker.vector, count)
+        node_input(worker, pipe.receiver, worker.vector, count, &departure)
         if is_unlikely(pipe.observed & OBSERVE_LATENESS):
             lateness_handled(worker, pipe, count)
         if departure.output is NULL:
             break
-        passed += count
-        if (
-            not alone or departure.first or (worker.unwritten_count and passed >= VECTOR_SIZE)
-            or not passes_on(worker, departure.output.output)
-        ):
-            departure_send(worker, &departure, worker.vector, count)
+        if not alone or departure.first or not passes_on(worker, departure.output.output):
+            interface_send_vector(
+                worker, departure.output, worker.vector + departure.first, count - departure.first,
+                departure.packets, departure.bytes,
+            )
             break
+        departure.output.tx_packets += departure.packets
+        departure.output.tx_bytes += departure.bytes
         pipe = departure.output.output
-        departure_count(&departure)
         pipe.receiver.rx_packets += departure.packets
         pipe.receiver.rx_bytes += departure.bytes
         worker.round += 1
+        passed += count
+        if passed >= VECTOR_SIZE:
+            passed -= VECTOR_SIZE
+            worker.turns += 1
     if worker.loopback.count:
         node_loopback(worker, pipe.receiver.node)
 
@@ -434,7 +440,6 @@ cdef inline void node_ready_turn(Worker *worker, Node *node) noexcept nogil:
 
 
 cdef inline void prefetch_line(Pipe *pipe) noexcept nogil:
-    cdef uint32_t i
     prefetch(pipe.receiver)
     prefetch(&pipe.ring[pipe.head & (pipe.capacity - 1)])
     prefetch(&pipe.ring[(pipe.head + 4) & (pipe.capacity - 1)])
