@@ -437,7 +437,7 @@ cdef inline bint goes_onward(Interface *interface, Packet *packet, Onward *onwar
     if destination != onward.destination or onward.neighbor is NULL:
         onward.destination = destination
         route = route_lookup_settled(&interface.node.table, destination)
-        if route is NULL or route != onward.gateway or not is_one_host(destination):
+        if is_unlikely(route is NULL or route != onward.gateway or not is_one_host(destination)):
             onward_find(onward, interface, route)
     return (
         wire_frame_bytes(packet) - ETHER_HEADER <= onward.longest

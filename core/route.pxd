@@ -3,7 +3,7 @@
 # The routes are an array, longest prefixes first. What packets are looked up in (the forwarding information base, FIB) is
 # made of it at the first look-up after a change, so that a thousand changes cost one:
 # - A handful of routes is compared with the address all at once, so that the time does not depend on which of them holds it.
-# - Above that, a trie takes one byte of the address a step; an entry is 0, an index into the array plus one, or the number of
+# - Above that, a trie takes one byte of the address a step; an entry is 0, an index into the array plus one, or the place of
 #   the next block with the top bit set. Of all routes to one gateway it names the same one: however many there
 #   are, what a packet needs of them stays in the cache.
 
@@ -105,13 +105,14 @@ cdef inline void route_remove(RouteTable *table, uint32_t place) noexcept nogil:
 
 
 cdef inline uint32_t trie_block(RouteTable *table, uint32_t fill) noexcept nogil:
-    cdef uint32_t block = table.trie_blocks
+    """Add a block of equal entries; its place."""
+    cdef uint32_t block = table.trie_blocks * TRIE_BLOCK
     cdef uint32_t i
-    if block == table.trie_capacity:
+    if table.trie_blocks == table.trie_capacity:
         table.trie_capacity = table.trie_capacity * 2 if table.trie_capacity else 4
         table.fib = <uint32_t *>must_resize(table.fib, <size_t>table.trie_capacity * TRIE_BLOCK * sizeof(uint32_t))
     for i in range(TRIE_BLOCK):
-        table.fib[block * TRIE_BLOCK + i] = fill
+        table.fib[block + i] = fill
     table.trie_blocks += 1
     return block
 
@@ -124,15 +125,15 @@ cdef inline void trie_insert(RouteTable *table, uint32_t place, uint32_t target)
     cdef int shift = 24
     cdef uint32_t slot, entry, i
     while length > 8:
-        slot = block * TRIE_BLOCK + (prefix >> shift & 255)
+        slot = block + (prefix >> shift & 255)
         entry = table.fib[slot]
         if not entry & TRIE_DEEPER:
             entry = trie_block(table, entry) | TRIE_DEEPER
             table.fib[slot] = entry
-        block = entry & ~<uint32_t>TRIE_DEEPER
+        block = entry ^ TRIE_DEEPER
         shift -= 8
         length -= 8
-    slot = block * TRIE_BLOCK + (prefix >> shift & 255)
+    slot = block + (prefix >> shift & 255)
     for i in range(<uint32_t>1 << (8 - length)):
         table.fib[slot + i] = target + 1
 
@@ -183,15 +184,18 @@ cdef inline void route_table_settle(RouteTable *table) noexcept nogil:
 cdef inline Route *route_lookup_settled(RouteTable *table, uint32_t address) noexcept nogil:
     """route_lookup() in a table that has been settled since it was changed."""
     cdef uint32_t entry
-    cdef int shift = 24
     debug_assert(not table.dirty)
     if table.trie_blocks == 0:
         entry = holders(table.fib, HANDFUL, address)
         return &table.routes[lowest_bit(entry)] if entry else NULL
     entry = table.fib[address >> 24]
-    while entry & TRIE_DEEPER:
-        shift -= 8
-        entry = table.fib[(entry & ~<uint32_t>TRIE_DEEPER) * TRIE_BLOCK + (address >> shift & 255)]
+    # Not a loop: what most packets do at each step is what the CPU expects there.
+    if entry & TRIE_DEEPER:
+        entry = table.fib[(entry ^ TRIE_DEEPER) + (address >> 16 & 255)]
+        if entry & TRIE_DEEPER:
+            entry = table.fib[(entry ^ TRIE_DEEPER) + (address >> 8 & 255)]
+            if entry & TRIE_DEEPER:
+                entry = table.fib[(entry ^ TRIE_DEEPER) + (address & 255)]
     return &table.routes[entry - 1] if entry else NULL
 
 
