@@ -13,7 +13,7 @@ cdef enum HeaderState:
     CHECKSUM_UDP_PARTIAL = 4
     CHECKSUM_PARTIAL = 6
     HEADER_PLAIN = 8               # a router has found nothing unusual in the headers: see header_is_plain()
-    CARRIED_WHOLE = 16             # in a link's line each segment has a place of its own: see whole.pxd
+    CARRIED_WHOLE = 16             # in a link's line each segment has a place of its own; of a segment: it had arrived already. See whole.pxd
 
 # One cache line in front of every buffer. A chain is a list of segments through `next`; a segment with a
 # `parent` is indirect: its bytes lie in the parent's buffer, which it holds a reference to.

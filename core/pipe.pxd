@@ -17,7 +17,7 @@ from libc.stdlib cimport free
 from .capture cimport capture_begin, capture_end, capture_link_drop
 from .heap cimport heap_push
 from .layout cimport (
-    CROSSING_LIMIT, DROP_POOL_EMPTY, FATE_SPARED, LINK_DOWN, LINK_LOOP, LINK_LOSS, LINK_QUEUE_FULL, OBSERVE_CAPTURE,
+    CARRIED_WHOLE, CROSSING_LIMIT, DROP_POOL_EMPTY, FATE_SPARED, LINK_DOWN, LINK_LOOP, LINK_LOSS, LINK_QUEUE_FULL, OBSERVE_CAPTURE,
     WAY_IDEAL, WAY_SHAPED, WAY_SPECIAL, Event, Node, Packet, Pipe, PipeEntry, Shaper, Waiting, Worker,
 )
 from .line cimport (
@@ -374,8 +374,10 @@ cdef inline void pipe_set_up(Worker *worker, Pipe *pipe, bint up, int64_t now_ns
         if pipe.shaper is not NULL:
             shaper_settle(worker, pipe, now_ns)
         pipe_unfold(worker, pipe)
-        kept = pipe.head  # up to here, it has arrived: of what was carried whole
-        while kept != pipe.tail and pipe.ring[kept & mask].arrival_ns <= now_ns:
+        kept = pipe.head  # up to here: segments that had arrived, and were carried whole
+        while kept != pipe.tail and (
+            pipe.ring[kept & mask].packet is NULL or pipe.ring[kept & mask].packet.header_state & CARRIED_WHOLE
+        ):
             kept += 1
         for i in range(pipe.tail - kept):
             packet = pipe.ring[(kept + i) & mask].packet

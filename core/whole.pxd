@@ -22,15 +22,16 @@ cdef enum:
 cdef inline bint pipe_carries_whole(Pipe *pipe, Packet *packet, uint32_t segments, int64_t time_ns) noexcept nogil:
     """Whether a super-frame may arrive with its last segment: at a device, soon after the first, and if nothing can be lost of it."""
     cdef uint64_t bytes = wire_bytes(packet)
-    cdef uint64_t wire
     if (
         pipe.way != WAY_SHAPED or pipe.bandwidth_bps == 0 or pipe.shaper is not NULL or pipe.loss_threshold
         or pipe.overhead_bytes < 0 or not is_device(pipe.receiver.node)
     ):
         return False
-    # What takes less than a nanosecond would arrive at once.
-    wire = bytes + <uint64_t>segments * <uint32_t>pipe.overhead_bytes
-    if wire <= pipe.bandwidth_bps // NANOBITS_IN_BYTE or wire > pipe.bandwidth_bps // LEAST_BPS:
+    # Each segment, of which the last is the shortest, takes a nanosecond or more: none arrives before it has started, or at once.
+    if (
+        segment_bytes(packet, segments - 1) + <uint64_t>pipe.overhead_bytes <= pipe.bandwidth_bps // NANOBITS_IN_BYTE
+        or bytes + <uint64_t>segments * <uint32_t>pipe.overhead_bytes > pipe.bandwidth_bps // LEAST_BPS
+    ):
         return False
     pipe_serve_until(pipe, time_ns)
     return (
@@ -64,9 +65,10 @@ cdef inline void pipe_send_whole(Worker *worker, Pipe *pipe, Packet *packet, uin
 cdef inline bint pipe_unfold(Worker *worker, Pipe *pipe) noexcept nogil:
     """Let the segments of what is carried whole take their places; whether there was any, so that the receiving node's events are to be collected anew.
 
-    What would have arrived before does so now.
+    What would have arrived already does so now, whatever happens to the link.
     """
     cdef bint found = False
+    cdef bint arrived
     cdef uint32_t mask = pipe.capacity - 1
     cdef uint32_t place = pipe.head
     cdef uint32_t segments, i
@@ -76,7 +78,7 @@ cdef inline bint pipe_unfold(Worker *worker, Pipe *pipe) noexcept nogil:
     cdef PipeEntry *entry
     while place != pipe.tail:
         packet = pipe.ring[place & mask].packet
-        if packet is NULL or not packet.header_state & CARRIED_WHOLE:
+        if packet is NULL or packet.segment_size == 0 or not packet.header_state & CARRIED_WHOLE:
             place += 1
             continue
         found = True
@@ -86,7 +88,8 @@ cdef inline bint pipe_unfold(Worker *worker, Pipe *pipe) noexcept nogil:
         for i in range(segments):
             entry = &pipe.ring[(place + i) & mask]
             entry.arrival_ns = pipe.ring[(place + i + 1) & mask].arrival_ns if i + 1 < segments else last_ns
-            if entry.arrival_ns < worker.instant_ns:
+            arrived = entry.arrival_ns <= worker.instant_ns
+            if arrived:
                 entry.arrival_ns = worker.instant_ns
             segment = packet_segment(&worker.pool, packet, i, segments)
             entry.packet = segment
@@ -94,8 +97,11 @@ cdef inline bint pipe_unfold(Worker *worker, Pipe *pipe) noexcept nogil:
                 count_drop(pipe.sender.node, DROP_POOL_EMPTY)
                 pipe.sender.tx_packets -= 1
                 pipe.sender.tx_bytes -= segment_bytes(packet, i)
+            elif arrived:
+                segment.crossings = <uint16_t>(worker.round + 1)
+                segment.header_state |= CARRIED_WHOLE
             else:
-                segment.crossings = <uint16_t>(worker.round + 1) if entry.arrival_ns == worker.instant_ns else 0
+                segment.crossings = 0
         packet_release(&worker.pool, packet)
         place += segments
     return found

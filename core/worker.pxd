@@ -275,7 +275,7 @@ cdef inline uint32_t take_first(Worker *worker, Node *node, Pipe *pipe, int64_t 
 
 
 cdef inline bint passes_on(Worker *worker, Pipe *pipe) noexcept nogil:
-    """Whether what is put into a pipe now arrives at once, at no device, and as all that happens in the next round of the instant, and nothing else is to be done before."""
+    """Whether what is put into a pipe now arrives at once, at no device, as all that happens in the next round of the instant, and no other work is due before."""
     return (
         worker.current_count == 0 and worker.ready_count == 0
         and (worker.events.count == 0 or worker.events.events[0].time_ns > worker.instant_ns)
@@ -288,7 +288,7 @@ cdef inline void pipe_deliver(Worker *worker, Pipe *pipe, uint32_t count, bint a
     """Let the receiving node handle the vector that was taken from a pipe.
 
     `alone`: the node that it was taken for has nothing else to do in this round. If no other has, either, routers pass it on for as long as
-    that holds. A full vector that is passed on counts as a turn.
+    that holds. As many packets as a full vector has, passed on once, count as a turn.
     """
     cdef Departure departure
     cdef uint32_t passed = 0

@@ -258,3 +258,15 @@ def test_cutting_a_link_takes_both_directions() -> None:
     assert wire.arrivals(2 * SECOND) == [(SECOND + MILLISECOND + 40, b"again")]
     assert is_in_balance(wire.switch, wire.pipe) and is_in_balance(wire.switch, wire.back)
     wire.switch.close()
+
+
+@pytest.mark.parametrize("bandwidth_bps", [0, 1000 * SECOND])
+def test_what_was_sent_at_the_instant_of_the_cut_is_lost(bandwidth_bps: int) -> None:
+    """Over an ideal link too, or a very quick one: it has not been handled."""
+    wire = Wire()
+    wire.shape(Shape(bandwidth_bps=bandwidth_bps), wire.pipe)
+    wire.switch.inject(wire.near, bytes(100))
+    wire.switch.set_link_up(wire.pipe, False)
+    assert wire.arrivals(SECOND) == []
+    assert wire.switch.pipe_statistics(wire.pipe)["down_drop_packets"] == 1
+    wire.switch.close()

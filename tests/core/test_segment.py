@@ -656,6 +656,14 @@ def test_a_change_of_the_link_meets_the_segments_of_what_is_carried_whole(change
     steps_together(shape, [(0, streams[0]), (0, streams[1]), (after_ns, change), (500, streams[2])])
 
 
+@pytest.mark.parametrize("changes", [["slower"], ["slower", "down"], ["captured", "down"], ["down"]])
+def test_segments_that_take_less_than_a_nanosecond(changes: list[str]) -> None:
+    """Some arrive, to the whole nanosecond, before they have started to be sent."""
+    stream = Stream(size=20, segment_size=1)
+    steps = [(0, stream), (2, changes[0]), *((0, change) for change in changes[1:])]
+    steps_together({"bandwidth_bps": 10**12}, steps)
+
+
 def test_segments_for_which_there_is_no_memory_when_the_link_changes_are_counted() -> None:
     """They were never sent, and the sender has dropped them."""
     access = Access(core.TAP, pool_limit_bytes=1 << 20)
