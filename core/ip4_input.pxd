@@ -35,7 +35,7 @@ from .layout cimport (
 from .neighbor cimport arp_input, header_write, interface_has, interface_reaches, neighbor_find
 from .packet cimport ones_complement_sum, packet_checksum, packet_release, packet_trim
 from .platform cimport get16, get32, is_unlikely, load16, load32, prefetch, store32
-from .route cimport route_lookup, route_lookup_settled, route_set, route_table_settle
+from .route cimport route_at, route_lookup, route_place, route_set, route_table_settle
 from .schedule cimport count_drop, drop, own_header, read_header
 from .segment cimport packet_segment, wire_bytes, wire_frame_bytes, wire_segments
 
@@ -45,6 +45,7 @@ cdef enum:
     IP_BROADCAST = 0xFFFFFFFFu
     REDIRECTED_ROUTES = 1024
     ETHER_TYPE_IP4_RAW = 0x0008    # as a little-endian word of the frame
+    ONE_HOST = 0xFFFFFFFFu         # no route's place
 
 
 cdef inline void icmp_redirect_input(Node *node, Interface *interface, uint8_t *ip, uint8_t *icmp) noexcept nogil:
@@ -388,12 +389,12 @@ cdef inline bint header_is_plain(Packet *packet) noexcept nogil:
 # Who the last frame of an interface went on to. What is to go there, too, is not looked up.
 cdef struct Onward:
     Neighbor *neighbor             # NULL: unknown
-    Route *gateway                 # whose neighbor that is, for every host; NULL: it is for this destination alone
+    uint32_t gateway               # route_place() of the route to it, for every host; ONE_HOST: for this destination alone
     uint32_t destination
     uint32_t longest               # bytes of IP that pass whole
 
 
-cdef inline void onward_set(Onward *onward, Interface *interface, Neighbor *neighbor, Route *gateway) noexcept nogil:
+cdef inline void onward_set(Onward *onward, Interface *interface, Neighbor *neighbor, uint32_t gateway) noexcept nogil:
     onward.neighbor = neighbor
     onward.gateway = gateway
     onward.longest = 0
@@ -401,9 +402,10 @@ cdef inline void onward_set(Onward *onward, Interface *interface, Neighbor *neig
         onward.longest = interface.mtu if interface.mtu < neighbor.interface.mtu else neighbor.interface.mtu
 
 
-cdef inline void onward_find(Onward *onward, Interface *interface, Route *route) noexcept nogil:
+cdef inline void onward_find(Onward *onward, Interface *interface, uint32_t place) noexcept nogil:
+    cdef Route *route = route_at(&interface.node.table, place)
     cdef Neighbor *neighbor = fast_neighbor(interface.node, route, onward.destination)
-    onward_set(onward, interface, neighbor, route if neighbor is not NULL and route.kind == ROUTE_GATEWAY else NULL)
+    onward_set(onward, interface, neighbor, place if neighbor is not NULL and route.kind == ROUTE_GATEWAY else ONE_HOST)
 
 
 cdef inline Onward onward_recent(Interface *interface) noexcept nogil:
@@ -414,7 +416,7 @@ cdef inline Onward onward_recent(Interface *interface) noexcept nogil:
     if is_unlikely(table.dirty):
         route_table_settle(table)
     onward.destination = table.recent_destinations[side]
-    onward_set(&onward, interface, table.recent_neighbors[side], NULL)
+    onward_set(&onward, interface, table.recent_neighbors[side], ONE_HOST)
     return onward
 
 
@@ -430,15 +432,15 @@ cdef inline bint goes_onward(Interface *interface, Packet *packet, Onward *onwar
     cdef uint8_t *frame = packet.data
     cdef uint8_t *ip = frame + ETHER_HEADER
     cdef uint32_t destination
-    cdef Route *route
+    cdef uint32_t place
     if is_unlikely(packet.length < ETHER_HEADER + IP_HEADER):
         return False
     destination = get32(ip + 16)
     if destination != onward.destination or onward.neighbor is NULL:
         onward.destination = destination
-        route = route_lookup_settled(&interface.node.table, destination)
-        if is_unlikely(route is NULL or route != onward.gateway or not is_one_host(destination)):
-            onward_find(onward, interface, route)
+        place = route_place(&interface.node.table, destination)
+        if is_unlikely(place != onward.gateway or not is_one_host(destination)):
+            onward_find(onward, interface, place)
     return (
         wire_frame_bytes(packet) - ETHER_HEADER <= onward.longest
         and onward.neighbor.usable_until_ns >= packet.time_ns
@@ -488,7 +490,7 @@ cdef inline void ip4_router_vector(
             first = i
             if is_unlikely(not plain):
                 ether_input(worker, interface, packet)
-                onward_set(&onward, interface, NULL, NULL)  # what it did may have changed neighbours
+                onward_set(&onward, interface, NULL, ONE_HOST)  # what it did may have changed neighbours
                 output = NULL
                 first = i + 1
                 continue

@@ -181,13 +181,13 @@ cdef inline void route_table_settle(RouteTable *table) noexcept nogil:
     free(firsts)
 
 
-cdef inline Route *route_lookup_settled(RouteTable *table, uint32_t address) noexcept nogil:
-    """route_lookup() in a table that has been settled since it was changed."""
+cdef inline uint32_t route_place(RouteTable *table, uint32_t address) noexcept nogil:
+    """route_lookup() in a table that has been settled since it was changed: the route's place plus one, or 0."""
     cdef uint32_t entry
     debug_assert(not table.dirty)
     if table.trie_blocks == 0:
         entry = holders(table.fib, HANDFUL, address)
-        return &table.routes[lowest_bit(entry)] if entry else NULL
+        return lowest_bit(entry) + 1 if entry else 0
     entry = table.fib[address >> 24]
     # Not a loop: what most packets do at each step is what the CPU expects there.
     if entry & TRIE_DEEPER:
@@ -196,11 +196,16 @@ cdef inline Route *route_lookup_settled(RouteTable *table, uint32_t address) noe
             entry = table.fib[(entry ^ TRIE_DEEPER) + (address >> 8 & 255)]
             if entry & TRIE_DEEPER:
                 entry = table.fib[(entry ^ TRIE_DEEPER) + (address & 255)]
-    return &table.routes[entry - 1] if entry else NULL
+    return entry
+
+
+cdef inline Route *route_at(RouteTable *table, uint32_t place) noexcept nogil:
+    """The route that route_place() has found, or NULL."""
+    return &table.routes[place - 1] if place else NULL
 
 
 cdef inline Route *route_lookup(RouteTable *table, uint32_t address) noexcept nogil:
     """Where packets for an address go: its route, or another one to the same gateway. NULL where there is none."""
     if is_unlikely(table.dirty):
         route_table_settle(table)
-    return route_lookup_settled(table, address)
+    return route_at(table, route_place(table, address))
