@@ -495,7 +495,7 @@ cdef inline void ip4_router_vector(
                 first = i + 1
                 continue
             output = onward.neighbor.interface
-            prefetch(output.output)
+            prefetch(output.output)  # the pipe, which is needed at the vector's end
         packets += wire_segments(packet)
         bytes += wire_bytes(packet)
         rewrite_onward(packet, onward.neighbor)

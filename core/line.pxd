@@ -107,7 +107,7 @@ cdef inline void pipe_append_vector(
         pipe_grow(pipe)
     ring = pipe.ring
     mask = pipe.capacity - 1
-    for i in range(0, count, 4):
+    for i in range(0, count, 4):  # entries, of which a cache line holds four
         prefetch(&ring[(tail + i) & mask])
     for i in range(count):
         packet = vector[i]
