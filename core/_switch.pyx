@@ -32,6 +32,7 @@ from .layout cimport (
     ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Address, Command, Flow, Interface, Node, Pipe, Posted, Ring, Tables,
     Worker, sem_t,
 )
+from .loop cimport TAG_TIMER, TAG_WAKE, new_epoll_fd, new_event_fd, new_timer_fd, signal_fd, watch_fd, worker_loop
 from .neighbor cimport interface_reaches
 from .pipe cimport pipe_reverse
 from .platform cimport atomic_load32, atomic_load64, atomic_store32, atomic_store64, host_clock_ns, must_resize
@@ -44,10 +45,7 @@ from .tables cimport (
     worker_new,
 )
 from .vnet cimport VNET_HEADER
-from .worker cimport (
-    TAG_TIMER, TAG_WAKE, new_epoll_fd, new_event_fd, new_timer_fd, next_event_ns, signal_fd, watch_fd, worker_enter,
-    worker_loop, worker_run,
-)
+from .worker cimport next_event_ns, worker_enter, worker_run
 
 cdef extern from "<semaphore.h>" nogil:
     int sem_init(sem_t *semaphore, int shared, unsigned int value)

@@ -17,7 +17,7 @@ from libc.stdlib cimport free
 from .capture cimport capture_begin, capture_end, capture_link_drop
 from .heap cimport heap_push
 from .layout cimport (
-    CARRIED_WHOLE, CROSSING_LIMIT, DROP_POOL_EMPTY, FATE_SPARED, LINK_DOWN, LINK_LOOP, LINK_LOSS, LINK_QUEUE_FULL, OBSERVE_CAPTURE,
+    CARRIED_WHOLE, CROSSING_LIMIT, FATE_SPARED, LINK_DOWN, LINK_LOOP, LINK_LOSS, LINK_QUEUE_FULL, OBSERVE_CAPTURE,
     WAY_IDEAL, WAY_SHAPED, WAY_SPECIAL, Event, Node, Packet, Pipe, PipeEntry, Shaper, Waiting, Worker,
 )
 from .line cimport (
@@ -27,11 +27,11 @@ from .packet cimport packet_release
 from .platform cimport is_likely, is_unlikely, must_resize
 from .queues.discipline cimport discipline_enqueue
 from .random cimport random_happens
-from .schedule cimport TIMER_SOURCE, count_drop, never, node_wake
-from .segment cimport packet_segment, segment_bytes, wire_segments
+from .schedule cimport TIMER_SOURCE, never, node_wake
+from .segment cimport wire_segments
 from .shaper cimport shaper_arm, shaper_cut, shaper_new, shaper_send, shaper_serve, shaper_set, shaper_settle
 from .transmitter cimport NANOBITS_IN_BYTE, transmit, transmit_next, transmitter_is_busy, transmitter_round_up
-from .whole cimport pipe_carries_whole, pipe_send_whole, pipe_unfold
+from .whole cimport pipe_carries_whole, pipe_segment, pipe_send_whole, pipe_unfold
 
 cdef enum:
     SHORTEST_FRAME = 1             # byte, that a PORT may send
@@ -123,12 +123,8 @@ cdef inline void pipe_send_special(Worker *worker, Pipe *pipe, Packet *packet, i
             pipe_send_whole(worker, pipe, packet, segments, time_ns)
             return
         for i in range(segments):
-            segment = packet_segment(&worker.pool, packet, i, segments)
-            if segment is NULL:  # never sent after all: the interface has counted it already
-                count_drop(pipe.sender.node, DROP_POOL_EMPTY)
-                pipe.sender.tx_packets -= 1
-                pipe.sender.tx_bytes -= segment_bytes(packet, i)
-            else:
+            segment = pipe_segment(worker, pipe, packet, i, segments)
+            if segment is not NULL:
                 pipe_send_special(worker, pipe, segment, time_ns)
         packet_release(&worker.pool, packet)
         return

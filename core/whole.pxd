@@ -19,6 +19,18 @@ cdef enum:
     LEAST_BPS = 133334             # for each byte of it, so that it is over within 60 µs: 64 KiB take 54 at 10 Gbit/s
 
 
+cdef inline Packet *pipe_segment(
+    Worker *worker, Pipe *pipe, Packet *packet, uint32_t number, uint32_t segments
+) noexcept nogil:
+    """packet_segment() for a link whose sender has counted all of them. NULL, counted: never sent after all."""
+    cdef Packet *segment = packet_segment(&worker.pool, packet, number, segments)
+    if segment is NULL:
+        count_drop(pipe.sender.node, DROP_POOL_EMPTY)
+        pipe.sender.tx_packets -= 1
+        pipe.sender.tx_bytes -= segment_bytes(packet, number)
+    return segment
+
+
 cdef inline bint pipe_carries_whole(Pipe *pipe, Packet *packet, uint32_t segments, int64_t time_ns) noexcept nogil:
     """Whether a super-frame may arrive with its last segment: at a device, soon after the first, and if nothing can be lost of it."""
     cdef uint64_t bytes = wire_bytes(packet)
@@ -91,13 +103,11 @@ cdef inline bint pipe_unfold(Worker *worker, Pipe *pipe) noexcept nogil:
             arrived = entry.arrival_ns <= worker.instant_ns
             if arrived:
                 entry.arrival_ns = worker.instant_ns
-            segment = packet_segment(&worker.pool, packet, i, segments)
+            segment = pipe_segment(worker, pipe, packet, i, segments)
             entry.packet = segment
-            if segment is NULL:  # never sent after all: the interface has counted it already
-                count_drop(pipe.sender.node, DROP_POOL_EMPTY)
-                pipe.sender.tx_packets -= 1
-                pipe.sender.tx_bytes -= segment_bytes(packet, i)
-            elif arrived:
+            if segment is NULL:
+                continue
+            if arrived:
                 segment.crossings = <uint16_t>(worker.round + 1)
                 segment.header_state |= CARRIED_WHOLE
             else:
