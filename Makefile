@@ -13,6 +13,10 @@ SETUP := $(BIN)/python setup.py --quiet
 ENGINE_SOURCES := $(wildcard core/*.pyx core/*.pxi core/*.pxd core/*/*.pxd)
 PYTHON_SOURCES := $(wildcard core/*.py core/*/*.py) $(shell find manystack -name '*.py')
 
+# The engine's tests share the CPUs; the others measure, or set up what there is one of, and have the machine to themselves.
+# The tests' output goes past pytest's files, so that what a sanitizer wrote last is seen after a crash, too.
+ON_ALL_CPUS = $(BIN)/pytest --numprocesses=auto --capture=sys
+
 # The sanitizers' run-time libraries must be in the process before Python, which was built without them. Leaks are
 # counted by the packet pool itself; Python leaks by design.
 SANITIZED_RUN = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
@@ -26,9 +30,11 @@ run: build
 
 test: packages-test
 	$(MAKE) --no-print-directory lint
-	$(BIN)/pytest
+	$(ON_ALL_CPUS) -m engine
+	$(BIN)/pytest -m "not engine"
 	$(MAKE) --no-print-directory --jobs=2 build/debug/.built build/sanitized/.built
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-engine-debug test-engine-sanitized
+	$(MAKE) --no-print-directory test-engine-debug
+	$(MAKE) --no-print-directory test-engine-sanitized
 
 quick: lint
 	$(BIN)/pytest -m "not root and not slow"
@@ -85,10 +91,10 @@ build/debug/.built build/sanitized/.built: setup.py $(ENGINE_SOURCES) $(PYTHON_S
 	touch $@
 
 test-engine-debug: build/debug/.built
-	PYTHONPATH=build/debug $(BIN)/pytest --capture=sys -m engine --engine=build/debug
+	PYTHONPATH=build/debug $(ON_ALL_CPUS) -m engine --engine=build/debug
 
 test-engine-sanitized: build/sanitized/.built
-	PYTHONPATH=build/sanitized $(SANITIZED_RUN) $(BIN)/pytest --capture=sys -m engine --engine=build/sanitized
+	PYTHONPATH=build/sanitized $(SANITIZED_RUN) $(ON_ALL_CPUS) -m engine --engine=build/sanitized
 
 # Debian packages: looked for by what they bring, installed when one is missing and we are root.
 

@@ -50,7 +50,7 @@ cdef extern from *:
         struct itimerspec when = {{0, 0}, {host_ns / 1000000000, host_ns % 1000000000}};
         timerfd_settime(fd, TFD_TIMER_ABSTIME, &when, NULL);
     }
-    /* The tags of the readable descriptors; waits if told to. */
+    /* The tags of the readable descriptors; waits for one if told to. */
     static inline int wait_fds(int epoll_fd, uint64_t *tags, int count, int wait) {
         struct epoll_event events[64];
         int n = epoll_wait(epoll_fd, events, count < 64 ? count : 64, wait ? -1 : 0);
@@ -81,7 +81,6 @@ cdef enum:
     FIRST_NS = 18000000            # awake at real-time priority, after which others get their share
     OTHERS_SHARE = 15              # of the time at real-time priority: one in so many
     FIRST_AFTER_BEHIND_NS = 60000000  # as an ordinary thread
-    SLEEP_NS = 20000               # a wait of less was none: something was ready already
     TAG_WAKE = 0xFFFFFFFFu
     TAG_TIMER = 0xFFFFFFFEu
     READY_FDS = 64
@@ -169,7 +168,7 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
     cdef int64_t armed_ns = -1
     cdef int64_t wake_host_ns, looking_host_ns
     cdef uint64_t posted = atomic_load32(&worker.posted_head) + worker.posted_lost
-    cdef bint wait, slept, behind
+    cdef bint wait, behind
     cdef int ready, i
     cdef Priority priority
     give_way()
@@ -206,10 +205,10 @@ cdef inline void worker_loop(Worker *worker) noexcept nogil:
             set_timer_fd(worker.timer_fd, 0)
             armed_ns = -1
         looking_host_ns = host_clock_ns()
-        ready = wait_fds(worker.epoll_fd, tags, READY_FDS, wait)
-        slept = wait and host_clock_ns() - looking_host_ns > SLEEP_NS
-        if slept:
+        ready = wait_fds(worker.epoll_fd, tags, READY_FDS, False)
+        if not ready and wait:  # a call that waits does not tell what had been there before it
             priority_reckon(&priority, looking_host_ns, True)
+            ready = wait_fds(worker.epoll_fd, tags, READY_FDS, True)
             looking_host_ns = worker.looked_host_ns = host_clock_ns()
             priority_reckon(&priority, looking_host_ns, False)
         for i in range(ready):
