@@ -17,7 +17,7 @@ from manystack.results import (
     TracerouteResult,
     mac_text,
 )
-from manystack.shaping import set_pipe
+from manystack.shaping import pipe_settings
 from manystack.topology import PipeParameters, changed_parameters
 from manystack.topology.changes import change_texts, nested
 from manystack.topology.checks import fragmented
@@ -275,10 +275,10 @@ class LinkHandle:
             if parameters == current[number]:
                 continue
             try:
-                set_pipe(self.engine.switch, pipe, parameters)
+                self.engine.switch.set_pipe(pipe, **pipe_settings(parameters))
             except ValueError as error:
                 if number:
-                    set_pipe(self.engine.switch, self._state.pipes[0], current[0])
+                    self.engine.switch.set_pipe(self._state.pipes[0], **pipe_settings(current[0]))
                 raise UsageError(str(error)) from None
         current[:] = wanted
 

@@ -7,7 +7,7 @@ from manystack.topology.distributions import distances, times
 from manystack.topology.pipe import Mask, Queue
 
 if TYPE_CHECKING:
-    from manystack.core._switch import Shaping, Switch
+    from manystack.core._switch import Shaping
 
 OPPORTUNITY_BYTES = 1500
 """What a line of a mahimahi trace lets through."""
@@ -35,18 +35,17 @@ _QUEUE_SETTINGS = {
 }
 
 
-def set_pipe(switch: "Switch", pipe: int, parameters: PipeParameters) -> None:
-    """Give a pipe all of its parameters. Raises ValueError for what the engine does not take."""
-    switch.set_pipe(
-        pipe,
-        bandwidth_bps=parameters.bandwidth_bps,
-        overhead_bytes=parameters.overhead_bytes,
-        delay_ns=parameters.delay_ns,
-        loss=parameters.loss,
-        queue_limit_packets=parameters.queue_limit_packets,
-        queue_limit_bytes=parameters.queue_limit_bytes,
-        shaping=shaping_of(parameters),
-    )
+def pipe_settings(parameters: PipeParameters) -> dict[str, Any]:
+    """Return what Switch.set_pipe() is to be given, which raises ValueError for what it does not take."""
+    return {
+        "bandwidth_bps": parameters.bandwidth_bps,
+        "overhead_bytes": parameters.overhead_bytes,
+        "delay_ns": parameters.delay_ns,
+        "loss": parameters.loss,
+        "queue_limit_packets": parameters.queue_limit_packets,
+        "queue_limit_bytes": parameters.queue_limit_bytes,
+        "shaping": shaping_of(parameters),
+    }
 
 
 def shaping_of(parameters: PipeParameters) -> "Shaping | None":

@@ -8,9 +8,10 @@ therefore changes nothing elsewhere.
 from dataclasses import dataclass, field
 from hashlib import sha256
 from ipaddress import IPv4Address
+from typing import Any
 
 from manystack.core import _switch as core
-from manystack.shaping import set_pipe
+from manystack.shaping import pipe_settings
 from manystack.topology import (
     Node,
     PipeParameters,
@@ -175,13 +176,17 @@ def _add_interface(
 
 def _add_links(wiring: Wiring, switch: core.Switch) -> None:
     errors = []
+    known: dict[int, dict[str, Any]] = {}  # links that are written alike have the same object
     for number, link in enumerate(wiring.topology.links):
         a, b = (f"{end.node}.{end.interface}" for end in link.ends)
         seeds = pipe_seed(wiring.seed, a, b, "loss"), pipe_seed(wiring.seed, b, a, "loss")
         pipes = switch.add_link(wiring.interfaces[a], wiring.interfaces[b], *seeds)
         for pipe, parameters in zip(pipes, (link.forward, link.reverse), strict=True):
+            settings = known.get(id(parameters))
+            if settings is None:
+                settings = known[id(parameters)] = pipe_settings(parameters)
             try:
-                set_pipe(switch, pipe, parameters)
+                switch.set_pipe(pipe, **settings)
             except ValueError as error:
                 errors.append(PlacedError(f"links[{number}]", str(error)))
         wiring.link_of[a] = wiring.link_of[b] = len(wiring.links)
