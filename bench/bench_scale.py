@@ -1,7 +1,8 @@
 """Hop-packets per second by size: routes in every router, nodes in play, and links that take time.
 
 The engine at its plainest, a chain of 10 routers with one route, and what is compared with it take turns on
-one CPU. Their medians are compared. Frames are put in beforehand, which is not measured.
+one CPU: many short ones, since a shared host's speed changes in tens of milliseconds. Their medians are
+compared. Frames are put in beforehand, which is not measured.
 """
 
 from statistics import median
@@ -13,15 +14,15 @@ from bench.chain import VECTOR, open_chain
 from bench.figures import Figure, Figures
 from bench.forest import Forest, open_forest
 
-ROUNDS = 5
-HOP_PACKETS = 3_000_000
-"""What one round forwards: some hundredths of a second."""
+TURNS = 51
+HOP_PACKETS = 500_000
+"""What one turn forwards: some thousandths of a second."""
 
-SHAPED_VECTORS = 800
+SHAPED_VECTORS = 200
 
 
 def measure(forest: Forest) -> float:
-    """Hop-packets per second in one round."""
+    """Hop-packets per second in one turn."""
     packets = forest.vector * len(forest.sources) * forest.routers
     return 1e9 / forest.nanoseconds_per_hop(-(-HOP_PACKETS // packets))
 
@@ -29,8 +30,8 @@ def measure(forest: Forest) -> float:
 def compare(forest: Forest) -> tuple[float, float]:
     """The medians of `forest` and of the plain chain beside it."""
     with open_forest(routers=10, vector=VECTOR) as plain:
-        rounds = [(measure(plain), measure(forest)) for _ in range(ROUNDS + 1)][1:]
-    return median(own for _, own in rounds), median(beside for beside, _ in rounds)
+        turns = [(measure(plain), measure(forest)) for _ in range(TURNS + 1)][1:]
+    return median(own for _, own in turns), median(beside for beside, _ in turns)
 
 
 @pytest.mark.parametrize("routes", [10, 1000])
@@ -56,7 +57,7 @@ def test_links_that_take_time(figures: Figures, one_cpu: int) -> None:
     routers = 9
     with open_chain(routers, shaped=True) as chain:
         seconds = []
-        for _ in range(ROUNDS + 1):
+        for _ in range(TURNS + 1):
             start = perf_counter()
             chain.forward(SHAPED_VECTORS)
             seconds.append(perf_counter() - start)
