@@ -282,6 +282,7 @@ cdef struct Route:
     uint32_t gateway
     uint8_t length
     uint8_t kind
+    uint8_t alike                  # of a handful: the place plus one of the route that stands for all to this gateway
     Interface *interface
     Neighbor *neighbor             # the gateway's adjacency, once it was needed
 

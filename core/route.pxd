@@ -4,8 +4,9 @@
 # made of it at the first look-up after a change, so that a thousand changes cost one:
 # - A handful of routes is compared with the address all at once, so that the time does not depend on which of them holds it.
 # - Above that, a trie takes one byte of the address a step; an entry is 0, an index into the array plus one, or the place of
-#   the next block with the top bit set. Of all routes to one gateway it names the same one: however many there
-#   are, what a packet needs of them stays in the cache.
+#   the next block with the top bit set.
+# Both name the same one of all routes to one gateway: however many there are, what a packet needs of them stays in the
+# cache, and packets that go the same way are known by it.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
@@ -159,35 +160,39 @@ cdef inline void route_table_settle(RouteTable *table) noexcept nogil:
     """Make what packets are looked up in anew, after a change."""
     cdef uint32_t place = table.count
     cdef uint32_t slots = 2 * HANDFUL
-    cdef uint32_t i
+    cdef uint32_t target, i
     cdef uint32_t *firsts
     free(table.fib)
     table.fib = NULL
     table.trie_blocks = table.trie_capacity = 0
     table.dirty = 0
+    while slots < 2 * table.count:
+        slots *= 2
+    firsts = <uint32_t *>must_zero(slots * sizeof(uint32_t))
     if table.count <= HANDFUL:
         table.fib = <uint32_t *>must_resize(NULL, HANDFUL_BYTES)
         for i in range(HANDFUL):  # what is left free holds no address
             table.fib[i] = table.routes[i].mask if i < table.count else 0
             table.fib[HANDFUL + i] = table.routes[i].prefix if i < table.count else 1
-        return
-    while slots < 2 * table.count:
-        slots *= 2
-    firsts = <uint32_t *>must_zero(slots * sizeof(uint32_t))
-    trie_block(table, 0)
+    else:
+        trie_block(table, 0)
     while place:  # from the shortest prefixes, which stand last, to the longest
         place -= 1
-        trie_insert(table, place, first_alike(table, firsts, slots - 1, place))
+        target = first_alike(table, firsts, slots - 1, place)
+        if table.trie_blocks:
+            trie_insert(table, place, target)
+        else:
+            table.routes[place].alike = <unsigned char>(target + 1)
     free(firsts)
 
 
 cdef inline uint32_t route_place(RouteTable *table, uint32_t address) noexcept nogil:
-    """route_lookup() in a table that has been settled since it was changed: the route's place plus one, or 0."""
+    """route_lookup() in a table that has been settled since it was changed: the place plus one of what it finds, or 0."""
     cdef uint32_t entry
     debug_assert(not table.dirty)
     if table.trie_blocks == 0:
         entry = holders(table.fib, HANDFUL, address)
-        return lowest_bit(entry) + 1 if entry else 0
+        return table.routes[lowest_bit(entry)].alike if entry else 0
     entry = table.fib[address >> 24]
     # Not a loop: what most packets do at each step is what the CPU expects there.
     if entry & TRIE_DEEPER:
