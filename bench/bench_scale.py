@@ -1,8 +1,8 @@
 """Hop-packets per second by size: routes in every router, nodes in play, and links that take time.
 
 The engine at its plainest, a chain of 10 routers with one route, and what is compared with it take turns on
-one CPU: many short ones, since a shared host's speed changes in tens of milliseconds. Their medians are
-compared. Frames are put in beforehand, which is not measured.
+one CPU: many short ones, since a shared host changes its speed meanwhile. Their medians are compared.
+Frames are put in beforehand, which is not measured.
 """
 
 from statistics import median

@@ -19,8 +19,8 @@ from manystack.engine import Engine, Event
 from manystack.errors import UsageError
 from manystack.handles import LinkHandle, NodeHandle
 from manystack.results import mac_text, plain
+from manystack.shaping import plain_settings
 from manystack.text import clock_text
-from manystack.topology import PipeParameters
 from manystack.topology.pipe_writing import write_pipe
 from manystack.topology.quantity import parse_size
 from manystack.wiring import WITH_STACK
@@ -344,21 +344,9 @@ def _link(link: LinkHandle) -> dict[str, Any]:
         "ends": list(link.ends),
         "up": link.is_up,
         **{
-            direction: {**_parameters(parameters), **counters}
+            direction: {**plain_settings(parameters), "settings": write_pipe(parameters), **counters}
             for direction, parameters, counters in zip(
                 ("forward", "reverse"), link.parameters, link.statistics(), strict=True
             )
         },
-    }
-
-
-def _parameters(parameters: PipeParameters) -> dict[str, Any]:
-    return {
-        "bandwidth_bps": parameters.bandwidth_bps,
-        "overhead_bytes": parameters.overhead_bytes,
-        "delay_ns": parameters.delay_ns,
-        "loss": parameters.loss,
-        "queue_limit_packets": parameters.queue_limit_packets,
-        "queue_limit_bytes": parameters.queue_limit_bytes,
-        "settings": write_pipe(parameters),
     }

@@ -37,6 +37,11 @@ _QUEUE_SETTINGS = {
 
 def pipe_settings(parameters: PipeParameters) -> dict[str, Any]:
     """Return what Switch.set_pipe() is to be given, which raises ValueError for what it does not take."""
+    return {**plain_settings(parameters), "shaping": shaping_of(parameters)}
+
+
+def plain_settings(parameters: PipeParameters) -> dict[str, Any]:
+    """Return what a plain pipe has, by the names of Switch.set_pipe()."""
     return {
         "bandwidth_bps": parameters.bandwidth_bps,
         "overhead_bytes": parameters.overhead_bytes,
@@ -44,7 +49,6 @@ def pipe_settings(parameters: PipeParameters) -> dict[str, Any]:
         "loss": parameters.loss,
         "queue_limit_packets": parameters.queue_limit_packets,
         "queue_limit_bytes": parameters.queue_limit_bytes,
-        "shaping": shaping_of(parameters),
     }
 
 
