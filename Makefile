@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 SETUP := $(BIN)/python setup.py --quiet
 
-ENGINE_SOURCES := $(wildcard core/*.pyx core/*.pxi core/*.pxd core/*/*.pxd)
-PYTHON_SOURCES := $(wildcard core/*.py core/*/*.py) $(shell find manystack -name '*.py')
+ENGINE_SOURCES := $(shell find core -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd')
+PYTHON_SOURCES := $(shell find core manystack -name '*.py')
 
 # The engine's tests share the CPUs; the others measure, or set up what there is one of, and have the machine to themselves.
 # The tests' output goes past pytest's files, so that what a sanitizer wrote last is seen after a crash, too.

@@ -26,7 +26,9 @@ DISCIPLINES: Final[tuple[str, ...]]
 LATE_ABOVE_NS: Final[int]
 LATE_ABOVE_PERCENT: Final[int]
 CAPTURE_REASONS: Final[tuple[str, ...]]
-"""What a captured frame was dropped for: by the reason in its CaptureHeader (layout.pxd), less one."""
+"""What a captured frame was dropped for: by the reason in its CaptureHeader (records.pxd), less one."""
+LONGEST_FRAME: Final[int]
+"""Bytes of the longest frame that the engine carries, VLAN tags included."""
 
 class PipeStatistics(TypedDict):
     """Exact at the moment of the call: sent + duplicate = delivered + every drop and loss + in_flight.
@@ -58,8 +60,8 @@ class Shaping(TypedDict, total=False):
     """What a pipe does beyond bandwidth, overhead, delay, random loss and a drop-tail queue; absent: not.
 
     Probabilities and correlations are 0 to 1. A distribution is (probabilities, values): its quantile
-    function by points, both rising, the probabilities from 0 to 1, values in ns. The rooms in core/queues
-    and core/impairments tell what each means.
+    function by points, both rising, the probabilities from 0 to 1, values in ns. Each is told at the
+    head of its file in core/link/queues or core/link/impairments.
     """
 
     discipline: str
@@ -318,9 +320,9 @@ class Switch:
         """
     @drain.setter
     def drain(self, drain: Callable[[], None] | None) -> None: ...
-    # Both directions of an interface, the first bytes of each frame; 0 ends it: CaptureHeader in layout.pxd.
+    # Both directions of an interface, the first bytes of each frame; 0 ends it: CaptureHeader in records.pxd.
     def capture(self, interface: int, snap_bytes: int) -> None: ...
-    # By every pipe from now on, in its order: EventHeader in layout.pxd, up to 128 bytes. Needs proof=True.
+    # By every pipe from now on, in its order: EventHeader in records.pxd, up to 128 bytes. Needs proof=True.
     def tell_arrivals(self) -> None: ...
 
     # Counters.

@@ -1,7 +1,7 @@
 # The engine: its tables of nodes, interfaces, pipes and flows, its clock, and the face that Python sees.
 #
-# This module alone is compiled; the rooms beside it are headers of inline functions, so that the whole path of a
-# packet is one compilation. All state hangs off a Switch, and no two of them meet.
+# This module alone is compiled; the folders beside it hold headers of inline functions, so that the whole
+# path of a packet is one compilation. All state hangs off a Switch, and no two of them meet.
 
 import os
 import threading
@@ -11,41 +11,48 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport INT64_MAX, INT64_MIN, UINT64_MAX, int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memset
 
-from .clock cimport clock_now
-from .control cimport (
+from .face.operations cimport (
     Operation, do_add_route, do_announce, do_capture, do_copy_drops, do_copy_flow, do_copy_interface,
     do_copy_late_stretches, do_copy_lateness, do_copy_macs, do_copy_neighbors, do_copy_pipe, do_copy_proof,
     do_copy_routes, do_copy_worker, do_count_memory, do_delete_route, do_inject, do_lookup, do_remove_flow,
-    do_set_link_up, do_set_pipe, do_start_flow, do_stop_flow, do_take_frames, do_take_replies, do_tell_arrivals,
+    do_set_link_up, do_set_pipe, do_start_flow, do_stop_flow, do_take_frames, do_take_replies,
+    do_tell_arrivals,
 )
-from .face cimport (
-    capture_reasons, drop_reasons, interface_counters, lateness_counters, pipe_counters, route_row, take_drops,
-    take_flow, take_frame_rows, take_late_stretches, take_macs, take_neighbors, take_reply_rows,
-    take_routes, worker_counters,
+from .face.rows cimport (
+    interface_counters, lateness_counters, pipe_counters, route_row, take_drops, take_flow, take_frame_rows,
+    take_late_stretches, take_macs, take_neighbors, take_reply_rows, take_routes, worker_counters,
 )
-from .ether cimport mac_load
-from .icmp cimport is_one_host
-from .lateness cimport LATE_NS, LATE_PERCENT, pipe_find_lateness, waits_new
-from .layout cimport (
-    FLOW_PING, FLOW_UDP, KIND_HOST, KIND_HUB, KIND_NIC, KIND_PORT, KIND_ROUTER, KIND_SWITCH, KIND_TAP,
-    OBSERVE_PROOF, PORT_LIMIT, POSTED_DEVICE_GONE, POSTED_FLOW_DONE, POSTED_LINK_CHANGED, POSTED_NEIGHBOR_FAILED, ROUTE_CONNECTED,
-    ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Address, Command, Flow, Interface, Node, Pipe, Posted, Ring, Tables,
-    Worker, sem_t,
+from .face.shaping cimport discipline_numbers, probability_threshold, read_shaping
+from .headers.ether cimport mac_load
+from .link.pipe cimport pipe_reverse
+from .machine.platform cimport (
+    atomic_load32, atomic_load64, atomic_store32, atomic_store64, host_clock_ns, must_resize,
 )
-from .loop cimport TAG_TIMER, TAG_WAKE, new_epoll_fd, new_event_fd, new_timer_fd, signal_fd, watch_fd, worker_loop
-from .neighbor cimport interface_reaches
-from .pipe cimport pipe_reverse
-from .platform cimport atomic_load32, atomic_load64, atomic_store32, atomic_store64, host_clock_ns, must_resize
-from .ring cimport ring_copy, ring_readable
-from .route cimport prefix_mask, route_find, route_set
-from .schedule cimport never
-from .shaping cimport discipline_numbers, probability_threshold, read_shaping
-from .tables cimport (
-    FLOW_LIMIT, INTERFACE_LIMIT, NODE_LIMIT, PIPE_LIMIT, interface_new, link_new, node_new, tables_close, tables_open,
-    worker_new,
+from .machine.ring cimport ring_copy, ring_readable
+from .observe.lateness cimport LATE_NS, LATE_PERCENT, pipe_find_lateness, waits_new
+from .packet.pool cimport ROOM_LARGE
+from .packet.vnet cimport VNET_HEADER
+from .run.loop cimport TAG_TIMER, TAG_WAKE, worker_loop
+from .run.tables cimport (
+    FLOW_LIMIT, INTERFACE_LIMIT, NODE_LIMIT, PIPE_LIMIT, interface_new, link_new, node_new, tables_close,
+    tables_open, worker_new,
 )
-from .vnet cimport VNET_HEADER
-from .worker cimport next_event_ns, worker_enter, worker_run
+from .run.waiting cimport new_epoll_fd, new_event_fd, new_timer_fd, signal_fd, watch_fd
+from .run.worker cimport next_event_ns, worker_enter, worker_run
+from .stack.address cimport interface_reaches, is_one_host
+from .stack.flow cimport UDP_STAMP
+from .stack.route cimport prefix_mask, route_find, route_set
+from .state.network cimport (
+    Address4, Command, FLOW_PING, FLOW_UDP, Flow, Interface, KIND_HOST, KIND_HUB, KIND_NIC, KIND_PORT,
+    KIND_ROUTER, KIND_SWITCH, KIND_TAP, Node, OBSERVE_PROOF, PORT_LIMIT, Pipe, ROUTE_CONNECTED, ROUTE_GATEWAY,
+    ROUTE_LOCAL, ROUTE_UNREACHABLE, Tables, Worker, sem_t,
+)
+from .state.reasons cimport capture_reasons, drop_reasons
+from .state.records cimport (
+    POSTED_DEVICE_GONE, POSTED_FLOW_DONE, POSTED_LINK_CHANGED, POSTED_NEIGHBOR_FAILED, Posted, Ring,
+)
+from .time.clock cimport clock_now
+from .time.events cimport never
 
 cdef extern from "<semaphore.h>" nogil:
     int sem_init(sem_t *semaphore, int shared, unsigned int value)
@@ -71,16 +78,15 @@ DISCIPLINES = tuple(discipline_numbers())
 LATE_ABOVE_NS = LATE_NS
 LATE_ABOVE_PERCENT = LATE_PERCENT
 CAPTURE_REASONS = capture_reasons()
+LONGEST_FRAME = ROOM_LARGE
 
 cdef enum:
     RING_OF_EVENTS = 0
     RING_OF_CAPTURES = 1
     FIRST_UDP_PORT = 49152
-    UDP_STAMP_BYTES = 16
     RUN_SLICE_NS = 50000000        # of real time between two looks at Python's signals
 
 _LONGEST_NS = 10**15               # that is added to a time: 11 days
-_LONGEST_FRAME = 65664
 _LAST_NS = 4 * 10**18              # 126 years: with all that may be added it is still a time
 
 ctypedef void (*operation_function)(Worker *worker, void *argument) noexcept nogil
@@ -91,9 +97,9 @@ cdef must_lie(what, value, least, most, unit=""):
         raise ValueError(f"{what} {value}: allowed are {least} to {most}{unit}")
 
 
-include "_switch_calls.pxi"
-include "_switch_answers.pxi"
-include "_switch_flows.pxi"
+include "face/calls.pxi"
+include "face/answers.pxi"
+include "face/flows.pxi"
 
 
 cdef class Switch(SwitchFlows):
@@ -140,8 +146,8 @@ cdef class Switch(SwitchFlows):
         place = route_find(&node.table, address, 32)
         if place >= 0 and node.table.routes[place].kind == ROUTE_LOCAL:
             raise ValueError("the node has this address already")
-        interface.addresses = <Address *>must_resize(
-            interface.addresses, (interface.address_count + 1) * sizeof(Address)
+        interface.addresses = <Address4 *>must_resize(
+            interface.addresses, (interface.address_count + 1) * sizeof(Address4)
         )
         interface.addresses[interface.address_count].address = address
         interface.addresses[interface.address_count].mask = mask
@@ -217,7 +223,8 @@ cdef class Switch(SwitchFlows):
         operation.queue_limit_bytes = UINT64_MAX if queue_limit_bytes is None else queue_limit_bytes
         operation.shaped = shaping is not None
         read_shaping(
-            &operation.shaper, self.tables_read, {} if shaping is None else shaping, operation.loss_threshold, bandwidth_bps
+            &operation.shaper, self.tables_read, {} if shaping is None else shaping,
+            operation.loss_threshold, bandwidth_bps,
         )
         self._change(do_set_pipe, &operation)
 

@@ -1,7 +1,8 @@
 """Whether a run can be relied on: where and when the emulator was late, or lost packets of its own.
 
-The engine judges each pipe second by second (`core/lateness.pxd`). What the emulator itself loses is counted
-by the kernel and by the engine; Python looks at these counts once a second. `docs/accuracy.md` has the rule.
+The engine judges each pipe second by second (`core/observe/lateness.pxd`). What the emulator itself loses is
+counted by the kernel and by the engine; Python looks at these counts once a second. `docs/accuracy.md` has
+the rule.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,6 +1,6 @@
 """Queue disciplines as a document knows them: which settings each has, and what they are if not given.
 
-Which disciplines there are is the engine's to say; a room of `core/queues` tells what a discipline does.
+Which disciplines there are is the engine's to say; a room of `core/link/queues` tells what a discipline does.
 """
 
 from typing import Any, Final

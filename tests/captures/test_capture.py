@@ -115,7 +115,7 @@ def test_tshark_reads_a_whole_network_in_one_file(tmp_path: Path) -> None:
 def test_drops_are_comments(tmp_path: Path) -> None:
     engine = run(tmp_path, {"file": "r.pcapng", "interfaces": ["r"]})
     rows = tshark(tmp_path / "r.pcapng", "frame.interface_name", "frame.comment", only="frame.comment")
-    assert ["r.eth0", "dropped: ip_no_route"] in rows
+    assert ["r.eth0", "dropped: ip4_no_route"] in rows
     queue_full = [row for row in rows if row == ["r.eth1", "dropped: queue_full"]]
     assert len(queue_full) > 10
     assert len(queue_full) + 1 == len(rows)

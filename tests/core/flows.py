@@ -1,6 +1,6 @@
 """What the tests of fair queues share: frames of many flows, and which queue each is hashed to.
 
-The hash follows the head of core/queues/classify.pxd, by another parser.
+The hash follows the head of core/link/queues/classify.pxd, by another parser.
 """
 
 import struct

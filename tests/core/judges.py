@@ -1,7 +1,8 @@
 """What the tests of queue disciplines that judge packets share: a link and its disciplines by their sources.
 
-The models know the papers and RFCs, and which choices the heads of core/queues/*.pxd name; none of the code.
-Times are whole nanoseconds, the transmitter's exact fractions, probabilities and averages floating-point.
+The models know the papers and RFCs, and which choices the heads of core/link/queues/*.pxd name; none of the
+code. Times are whole nanoseconds, the transmitter's exact fractions, probabilities and averages
+floating-point.
 """
 
 from collections import deque

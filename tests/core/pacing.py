@@ -1,4 +1,4 @@
-"""A transmitter for each flow in front of the link's, by the rules at the head of core/queues/each.pxd.
+"""A transmitter for each flow in front of the link's, by the rules at the head of core/link/queues/each.pxd.
 
 Exact fractions, and each event at its own time: nothing is put off.
 """

@@ -1,7 +1,7 @@
 """A shaped pipe by its rules, in exact fractions: what the engine is held against.
 
-The rules are those at the heads of core/shaper.pxd, core/transmitter.pxd, core/rate_trace.pxd,
-core/random.pxd and the rooms of core/impairments; nothing here is taken from their code.
+The rules are those at the heads of core/link/shaper.pxd, core/link/transmitter.pxd, core/link/rate_trace.pxd,
+core/machine/random.pxd and the rooms of core/link/impairments; nothing here is taken from their code.
 """
 
 from bisect import bisect_right

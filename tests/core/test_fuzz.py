@@ -393,7 +393,7 @@ def test_noise_is_dropped_by_reason_to_the_last_frame(lab: Lab, kind: int) -> No
         "ether_other_host",
         "arp_truncated",
         "arp_malformed",
-        "ip_version",
+        "ip4_version",
     }
     assert wire.take() == []
 

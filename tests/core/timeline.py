@@ -1,6 +1,6 @@
 """What the tests of time and order share: a pipe by its rules in exact fractions, and small networks.
 
-The model knows the rules from the head of core/pipe.pxd, none of the code.
+The model knows the rules from the head of core/link/pipe.pxd, none of the code.
 """
 
 from dataclasses import dataclass, field

@@ -1,0 +1,1 @@
+"""Frames of real hosts: TAP devices and network cards. Uses state to link, never stack."""

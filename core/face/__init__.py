@@ -1,0 +1,1 @@
+"""What Python asks of the engine, and what it gets. Uses all."""

@@ -1,0 +1,1 @@
+"""The bytes of each protocol's header, and checksums. Uses state, machine."""

@@ -1,0 +1,1 @@
+"""Interfaces and pipes: queue, transmitter, delay line. Uses state to observe."""

@@ -1,0 +1,1 @@
+"""Queue disciplines, one a file. Used by link alone, and uses what link uses."""

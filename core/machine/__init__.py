@@ -1,0 +1,1 @@
+"""What C and the processor offer: memory, atomics, random numbers, rings, shared tables. Uses state."""

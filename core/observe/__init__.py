@@ -1,0 +1,1 @@
+"""Who looks on: drops, captures, the run's proof, lateness. Uses state to packet."""

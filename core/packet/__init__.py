@@ -1,0 +1,1 @@
+"""Packets, the pool they come from, super-frames. Uses state, machine, headers."""

@@ -1,1 +1,0 @@
-"""Queue disciplines of a pipe, one a room; `discipline.pxd` knows them all."""

@@ -1,0 +1,1 @@
+"""The structures of the engine. Uses nothing."""

@@ -1,0 +1,1 @@
+"""The clock, and who is next. Uses state, machine."""
