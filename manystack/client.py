@@ -14,7 +14,7 @@ import msgpack  # type: ignore[import-untyped]
 import zmq
 
 from manystack.errors import ManystackError, UsageError
-from manystack.runtime import RunningNetwork, running
+from manystack.host.runtime import RunningNetwork, running
 
 LAST_WORDS_MS = 200
 """The answer of a process that has just ended may still be on its way to us."""

@@ -22,11 +22,11 @@ from manystack.core import _switch as core
 from manystack.errors import ManystackError, UsageError
 from manystack.eventfile import EventFile
 from manystack.handles import LinkHandle, NodeHandle
-from manystack.host import HostTap, open_tap
+from manystack.host.nic import HostNic, open_nic
+from manystack.host.runtime import Runtime
+from manystack.host.tap import HostTap, open_tap
 from manystack.loop import SECOND_NS, EngineLoop, Progress
-from manystack.nic import HostNic, open_nic
 from manystack.probes import duration_ns
-from manystack.runtime import Runtime
 from manystack.summary import Summary, summarize
 from manystack.topology import PlacedError, TimeMode, Topology, TopologyError
 from manystack.topology.model import DEVICE_KINDS

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from manystack.commands.emu import main as emu_command
 from manystack.commands.probe import hop_line
 from manystack.commands.run import main as run_command
-from manystack.runtime import running
+from manystack.host.runtime import running
 
 NAME = f"commands-{os.getpid()}"
 RUN = [sys.executable, "-c", "from manystack.commands.run import main; main()"]

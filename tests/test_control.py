@@ -19,8 +19,8 @@ from manystack import Engine, Topology
 from manystack.client import Client, find
 from manystack.control import MESSAGE_LIMIT_BYTES
 from manystack.errors import ManystackError
+from manystack.host.runtime import running
 from manystack.operations import OPERATIONS
-from manystack.runtime import running
 
 NAME = f"control-{os.getpid()}"
 MS = 1_000_000

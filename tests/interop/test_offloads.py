@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from manystack import Engine, Topology, host
+from manystack import Engine, Topology
 from manystack.engine import Event
+from manystack.host import tap as host_tap
 from manystack.summary import summary_lines
 
 pytestmark = pytest.mark.root
@@ -364,11 +365,11 @@ def test_a_kernel_without_an_offload_is_fallen_back_from_and_reported(
     real = fcntl.ioctl
 
     def ioctl(fd: Any, request: int, argument: Any = 0) -> Any:
-        if request == host._TUNSETOFFLOAD and argument & refused:
+        if request == host_tap._TUNSETOFFLOAD and argument & refused:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         return real(fd, request, argument)
 
-    monkeypatch.setattr(host.fcntl, "ioctl", ioctl)
+    monkeypatch.setattr("manystack.host.tap.fcntl.ioctl", ioctl)
     nodes = {
         "left": tap(ONE, "10.0.1.1/24"),
         "right": tap(TWO, "10.0.1.2/24"),

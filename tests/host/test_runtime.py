@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 import zmq
 
-from manystack import runtime
 from manystack.errors import UsageError
-from manystack.runtime import RunningNetwork, Runtime, reclaim_dead, running
+from manystack.host import runtime
+from manystack.host.runtime import RunningNetwork, Runtime, reclaim_dead, running
 
 # Says that it is ready, claims a name once told to, says how that went, and stays until its input ends.
 CLAIMER = """
 import sys
 from pathlib import Path
-from manystack import runtime
+from manystack.host import runtime
 from manystack.errors import UsageError
 runtime.ROOT_DIRECTORY = Path(sys.argv[1])
 print("ready", flush=True)

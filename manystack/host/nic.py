@@ -18,8 +18,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from manystack.errors import UsageError
-from manystack.host import CAP_NET_RAW, CAP_SYS_ADMIN, has_capability, permission_error
-from manystack.runtime import NAMESPACES, Identity, libc, namespace_identity
+from manystack.host.namespaces import CLONE_NEWNET, NAMESPACES, Identity, libc, namespace_identity
+from manystack.host.permissions import CAP_NET_RAW, CAP_SYS_ADMIN, has_capability, permission_error
 
 # linux/if_packet.h. Without copies of what leaves, a frame that the engine sends does not come back to it.
 _SOL_PACKET = 263
@@ -38,7 +38,6 @@ _SEND_BYTES = 4 << 20
 _SIOCGIFFLAGS, _SIOCGIFHWADDR = 0x8913, 0x8927
 _IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
 _ARPHRD_ETHER = 1
-_CLONE_NEWNET = 0x40000000
 
 
 class HostNic:
@@ -76,7 +75,7 @@ def open_nic(device: str, namespace: str | None) -> HostNic:
     Raises UsageError if there is no such device, if it is down or is no Ethernet device, and if it is not
     permitted; nothing is left then.
     """
-    with ThreadPoolExecutor(max_workers=1) as visitor:  # a thread that ends in the namespace: see host.py
+    with ThreadPoolExecutor(max_workers=1) as visitor:  # a thread that ends in the namespace: see tap.py
         return visitor.submit(_open, device, namespace).result()
 
 
@@ -151,7 +150,7 @@ def _enter(device: str, namespace: str) -> None:
         hint = _similar(namespace, known)
         raise UsageError(f"nic {device}: there is no network namespace {namespace}{hint}") from None
     try:
-        if libc.setns(handle, _CLONE_NEWNET) != 0:
+        if libc.setns(handle, CLONE_NEWNET) != 0:
             if ctypes.get_errno() == errno.EPERM:
                 raise _permission_error(namespace)
             raise UsageError(f"nic {device}: {path} is no network namespace")

@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Protocol
 
 from manystack.errors import ManystackError, UsageError
-from manystack.runtime import NAMESPACES, Runtime, libc, namespace_identity
+from manystack.host.namespaces import CLONE_NEWNET, NAMESPACES, libc, namespace_identity
+from manystack.host.permissions import CAP_NET_ADMIN, CAP_SYS_ADMIN, has_capability, permission_error
+from manystack.host.runtime import Runtime
 
 TUN = Path("/dev/net/tun")
 
@@ -42,9 +44,6 @@ _OFFLOADS = {
     0x01: ("checksum",),
     0x00: (),
 }
-
-_CLONE_NEWNET = 0x40000000
-CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN = 12, 13, 21
 
 # RTM_GETSTATS for IFLA_STATS_LINK_64 alone. The answer: nlmsghdr, if_stats_msg, one attribute's header and
 # its struct rtnl_link_stats64, whose eighth counter is tx_dropped (linux/if_link.h).
@@ -234,7 +233,7 @@ def _enter(namespace: str, owner: Runtime, resources: ExitStack) -> None:
                 resources.callback(owner.release_namespace, namespace)
             netns.setns(str(path), flags=0, libc=libc)
             return
-        if libc.unshare(_CLONE_NEWNET) != 0:
+        if libc.unshare(CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), "unshare failed")
         # While this is open the namespace keeps its identity, which the record needs before the name exists.
         with Path("/proc/thread-self/ns/net").open() as unnamed:
@@ -300,36 +299,6 @@ def _configure(
                 netlink.route("add", dst=str(route.to), oif=index, **through)
 
 
-def has_capability(number: int) -> bool:
-    """Whether the calling thread has a capability (capabilities(7)) in its user namespace."""
-    status = Path("/proc/thread-self/status").read_text()
-    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
-    return bool(int(effective.split()[1], 16) >> number & 1)
-
-
 def _permission_error(missing: Sequence[str], namespace: str | None) -> UsageError:
     container = f"--cap-add NET_ADMIN --device {TUN}"
     return permission_error("tap", "make a TAP device", missing, namespace, container)
-
-
-def permission_error(
-    kind: str, what: str, missing: Sequence[str], namespace: str | None, container: str
-) -> UsageError:
-    """Say what a node of this kind may not do, what is missing, and how to get it."""
-    advice = "run as root, for instance with `sudo`"
-    if namespace is None:
-        advice += ", or inside `unshare -Urn`"
-    else:
-        advice += (
-            f" (inside `unshare -Urn` only a {kind} without `namespace` works: {NAMESPACES} is the system's)"
-        )
-    advice += f"; a container needs `{container}`"
-    if namespace is not None:
-        advice += " and `--cap-add SYS_ADMIN`"
-    restriction = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
-    if restriction.exists() and restriction.read_text().strip() == "1":
-        advice += (
-            "; this system lets `unshare -Urn` by ordinary users have no capabilities "
-            "(kernel.apparmor_restrict_unprivileged_userns = 1, as Ubuntu 24.04 does)"
-        )
-    return UsageError(f"no permission to {what}, what is missing is {' and '.join(missing)}: {advice}")

@@ -26,27 +26,15 @@ from pathlib import Path
 from typing import Self
 
 from manystack.errors import UsageError
+from manystack.host.namespaces import NAMESPACES, Identity, libc, namespace_identity
 
 ROOT_DIRECTORY = Path("/run/manystack")
-NAMESPACES = Path("/run/netns")
-
-Identity = tuple[int, int, int]
-
-libc = ctypes.CDLL(None, use_errno=True)
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _RECORD = "owner.json"
 _SOCKET = "control"
 _SOCKET_PATH_BYTES = 107  # sun_path less its terminating zero, unix(7)
 _MNT_DETACH = 2
-
-
-def namespace_identity(status: os.stat_result) -> Identity:
-    """Tell a network namespace from every other by the stat of one of its files.
-
-    Inode numbers are reused at once when a namespace dies; the time the inode was made is not.
-    """
-    return status.st_dev, status.st_ino, status.st_ctime_ns
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from manystack import host, runtime
 from manystack.errors import ManystackError, UsageError
-from manystack.host import HostTap, check_tap_permission, open_tap
-from manystack.runtime import Runtime, reclaim_dead
+from manystack.host import runtime
+from manystack.host.runtime import Runtime, reclaim_dead
+from manystack.host.tap import HostTap, check_tap_permission, open_tap
 
 pytestmark = pytest.mark.root
 
@@ -27,9 +27,9 @@ ADDRESS = IPv4Interface("198.51.100.2/24")
 OPENER = """
 import sys
 from pathlib import Path
-from manystack import runtime
+from manystack.host import runtime
 from manystack.errors import UsageError
-from manystack.host import open_tap
+from manystack.host.tap import open_tap
 runtime.ROOT_DIRECTORY = Path(sys.argv[1])
 with runtime.Runtime("child") as owner:
     try:
@@ -326,7 +326,7 @@ def test_what_a_user_made_anew_is_not_reclaimed(base: Path, users_namespace: str
 
 
 def test_missing_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(host, "TUN", tmp_path / "tun")
+    monkeypatch.setattr("manystack.host.tap.TUN", tmp_path / "tun")
     with pytest.raises(UsageError, match=r"tun is missing .*modprobe tun"):
         check_tap_permission()
 
