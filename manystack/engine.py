@@ -17,16 +17,16 @@ from time import monotonic_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from manystack.capture import WHOLE_FRAMES, Capture, Captures, open_file
 from manystack.core import _switch as core
 from manystack.errors import ManystackError, UsageError
-from manystack.eventfile import EventFile
 from manystack.handles import LinkHandle, NodeHandle
 from manystack.host.nic import HostNic, open_nic
 from manystack.host.runtime import Runtime
 from manystack.host.tap import HostTap, open_tap
 from manystack.loop import SECOND_NS, EngineLoop, Progress
 from manystack.probes import duration_ns
+from manystack.record.capture import WHOLE_FRAMES, Capture, Captures, open_file
+from manystack.record.eventfile import EventFile
 from manystack.summary import Summary, summarize
 from manystack.topology import PlacedError, TimeMode, Topology, TopologyError
 from manystack.topology.model import DEVICE_KINDS

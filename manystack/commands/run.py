@@ -9,12 +9,12 @@ from typing import Any
 import click
 from rich.console import Console
 
-from manystack.capture import Capture
 from manystack.commands.check import load
 from manystack.commands.common import Command, echo_json, echo_lines, not_in_this_version
 from manystack.engine import Engine
-from manystack.eventfile import EventFile
 from manystack.probes import duration_ns
+from manystack.record.capture import Capture
+from manystack.record.eventfile import EventFile
 from manystack.results import plain
 from manystack.summary import Summary, summary_lines
 from manystack.text import plural

@@ -21,7 +21,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from manystack.core import _switch as core
 from manystack.errors import ManystackError, UsageError
-from manystack.sinks import open_sink
+from manystack.record.sinks import open_sink
 from manystack.topology import Topology
 from manystack.wiring import Wiring, direction_name
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from manystack import Engine
-from manystack.pcapng import Packet
+from manystack.record.pcapng import Packet
 
 EMU = [sys.executable, "-c", "from manystack.commands.emu import main; main()"]
 RUN = [sys.executable, "-c", "from manystack.commands.run import main; main()"]

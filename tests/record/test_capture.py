@@ -20,11 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manystack import Engine, Topology, pcapng
-from manystack.capture import Capture
 from manystack.client import Client, find
 from manystack.core import _switch as core
 from manystack.errors import UsageError
-from manystack.pcapng import Interface, Packet
+from manystack.record.capture import Capture
+from manystack.record.pcapng import Interface, Packet
 from manystack.topology import TopologyError
 
 NAME = f"capture-{os.getpid()}"

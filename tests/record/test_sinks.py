@@ -11,7 +11,7 @@ from captured import EMU, RUN, document, outside, read, tshark
 
 from manystack import Engine, Topology
 from manystack.engine import Event
-from manystack.sinks import HOLD_BYTES, PipeSink, open_sink
+from manystack.record.sinks import HOLD_BYTES, PipeSink, open_sink
 
 NAME = f"sinks-{os.getpid()}"
 
@@ -77,12 +77,12 @@ def test_virtual_time_waits_for_a_pipe_as_long_as_it_is_read(
 ) -> None:
     """Patience is over at once here; so it is for a reader of whom nothing is heard."""
     sink = PipeSink(pipe, is_virtual=True)
-    monkeypatch.setattr("manystack.sinks.PATIENCE_S", 0)
+    monkeypatch.setattr("manystack.record.sinks.PATIENCE_S", 0)
     sink.write(bytes(HOLD_BYTES))
     assert not sink.is_full
     sink.write(b"more")
     assert sink.is_full
-    monkeypatch.setattr("manystack.sinks.PATIENCE_S", 60)
+    monkeypatch.setattr("manystack.record.sinks.PATIENCE_S", 60)
     reader = subprocess.Popen(["wc", "-c", str(pipe)], stdout=subprocess.PIPE)
     with sink._changed:
         assert sink._changed.wait_for(lambda: not sink.is_full, 60)
@@ -93,7 +93,7 @@ def test_virtual_time_waits_for_a_pipe_as_long_as_it_is_read(
 
 
 def test_a_reader_that_stalls_is_given_up_at_the_end(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("manystack.sinks.PATIENCE_S", 0.01)
+    monkeypatch.setattr("manystack.record.sinks.PATIENCE_S", 0.01)
     reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
         sink = PipeSink(pipe, is_virtual=False)

@@ -20,10 +20,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from manystack import pcapng
 from manystack.core import _switch as core
 from manystack.errors import ManystackError, UsageError
-from manystack.sinks import Sink, open_sink
+from manystack.record import pcapng
+from manystack.record.sinks import Sink, open_sink
 from manystack.text import plural
 from manystack.wiring import WITH_STACK
 

@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from manystack import Engine, Topology
 from manystack.commands.emu import main as emu_command
 from manystack.commands.run import main as run_command
-from manystack.difference import compare
 from manystack.errors import UsageError
-from manystack.eventfile import EventReader, UnreadableError, digest
+from manystack.record.difference import compare
+from manystack.record.eventfile import EventReader, UnreadableError, digest
 from manystack.topology import TimeMode
 
 Event = tuple[int, int]
@@ -292,8 +292,8 @@ def test_a_named_pipe_holds_up_neither_start_nor_end_and_gives_a_late_reader_all
 
 
 def test_what_a_pipe_has_no_room_for_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("manystack.sinks.KEPT_BYTES", 0)
-    monkeypatch.setattr("manystack.sinks.PATIENCE_S", 0)
+    monkeypatch.setattr("manystack.record.sinks.KEPT_BYTES", 0)
+    monkeypatch.setattr("manystack.record.sinks.PATIENCE_S", 0)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with Engine(Topology.parse(pair()), time="virtual", events=pipe) as emu:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from manystack.eventfile import Arrival, EventReader
-from manystack.packets import packet_text
+from manystack.record.eventfile import Arrival, EventReader
+from manystack.record.packets import packet_text
 
 NEVER = 1 << 63
 
