@@ -14,8 +14,8 @@ from xml.sax.saxutils import escape
 from rich.console import Console, RenderableType
 
 from manystack import Engine, Topology
+from manystack.report.view import RATE_NS, LiveView
 from manystack.topology.quantity import parse_duration
-from manystack.view import RATE_NS, LiveView
 
 ROOT = Path(__file__).parents[1]
 TOPOLOGY = ROOT / "examples" / "three-routers.yaml"

@@ -27,10 +27,10 @@ from manystack.loop import SECOND_NS, EngineLoop, Progress
 from manystack.probes import duration_ns
 from manystack.record.capture import WHOLE_FRAMES, Capture, Captures, open_file
 from manystack.record.eventfile import EventFile
-from manystack.summary import Summary, summarize
+from manystack.report.summary import Summary, summarize
+from manystack.report.verdict import Verdict, Watch
 from manystack.topology import PlacedError, TimeMode, Topology, TopologyError
 from manystack.topology.model import DEVICE_KINDS
-from manystack.verdict import Verdict, Watch
 from manystack.wiring import wire
 
 if TYPE_CHECKING:

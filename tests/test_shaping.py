@@ -7,8 +7,8 @@ import pytest
 
 from manystack import Engine, Topology
 from manystack.errors import UsageError
+from manystack.report.summary import pipe_table
 from manystack.shaping import shaping_of
-from manystack.summary import pipe_table
 from manystack.topology import PipeParameters, TopologyError, changed_parameters
 from manystack.topology.changes import nested
 from manystack.topology.disciplines import KNOWN

@@ -15,10 +15,10 @@ from manystack.engine import Engine
 from manystack.probes import duration_ns
 from manystack.record.capture import Capture
 from manystack.record.eventfile import EventFile
+from manystack.report.summary import Summary, summary_lines
+from manystack.report.view import LiveView, PlainView, View, showing
 from manystack.results import plain
-from manystack.summary import Summary, summary_lines
 from manystack.text import plural
-from manystack.view import LiveView, PlainView, View, showing
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})

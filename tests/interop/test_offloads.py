@@ -20,7 +20,7 @@ import pytest
 from manystack import Engine, Topology
 from manystack.engine import Event
 from manystack.host import tap as host_tap
-from manystack.summary import summary_lines
+from manystack.report.summary import summary_lines
 
 pytestmark = pytest.mark.root
 

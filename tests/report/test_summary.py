@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from manystack import Engine, Topology
-from manystack.summary import own_loss_line, summary_lines
+from manystack.report.summary import own_loss_line, summary_lines
 from manystack.text import bytes_text, clock_text, count_text, plural, rate_text, share_text, table, time_text
 
 

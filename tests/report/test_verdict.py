@@ -10,9 +10,8 @@ from click.testing import CliRunner
 from manystack import Engine, Topology
 from manystack.commands.run import main as run_command
 from manystack.engine import Event
-from manystack.results import plain
-from manystack.summary import summary_lines
-from manystack.verdict import (
+from manystack.report.summary import summary_lines
+from manystack.report.verdict import (
     STRETCHES,
     Degraded,
     LatenessSummary,
@@ -22,6 +21,7 @@ from manystack.verdict import (
     lateness_summary,
     verdict_lines,
 )
+from manystack.results import plain
 
 SECOND = 1_000_000_000
 TIMEOUT_S = 30
@@ -123,7 +123,7 @@ def test_strict_turns_a_degraded_run_into_exit_code_1(
 def test_what_the_emulator_loses_degrades_a_virtual_run_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     with Engine(Topology.parse(pair("virtual", {"rate": "8Mbit/s", "stop": "1s"}))) as emu:
         emu.run("500ms")
-        monkeypatch.setattr("manystack.verdict.own_losses", lambda *_: {"packet pool": 3})
+        monkeypatch.setattr("manystack.report.verdict.own_losses", lambda *_: {"packet pool": 3})
         verdict = emu.verdict()
     assert verdict == Verdict("degraded", (Degraded("packet pool", 0, SECOND // 2, lost=3),), SECOND // 2)
 

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from manystack.engine import Engine, Event
-from manystack.summary import TrafficSummary, lost_text, traffic_summary
+from manystack.report.summary import TrafficSummary, lost_text, traffic_summary
+from manystack.report.verdict import own_losses
 from manystack.text import clock_text, count_text, plural, rate_text, time_text
-from manystack.verdict import own_losses
 
 if TYPE_CHECKING:
     from manystack.core._switch import FlowStatistics

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from manystack.report.verdict import LatenessSummary, Verdict, lateness_summary, own_losses, verdict_lines
 from manystack.text import NOTHING, clock_text, count_text, plural, rate_text, share_text, table, time_text
-from manystack.verdict import LatenessSummary, Verdict, lateness_summary, own_losses, verdict_lines
 from manystack.wiring import FlowState, direction_name
 
 if TYPE_CHECKING:

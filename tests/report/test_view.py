@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from manystack import Engine, Topology
-from manystack.view import LiveView, PlainView, showing
+from manystack.report.view import LiveView, PlainView, showing
 
 
 def network(time: str) -> Topology:
