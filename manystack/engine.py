@@ -34,7 +34,7 @@ from manystack.topology.model import DEVICE_KINDS
 from manystack.wiring import wire
 
 if TYPE_CHECKING:
-    from manystack.control import ControlServer
+    from manystack.control.server import ControlServer
 
 _T = TypeVar("_T")
 
@@ -455,7 +455,7 @@ class Engine:
 
     def _serve(self, runtime: Runtime) -> None:
         # Imported here: networks without a name need no ZeroMQ.
-        from manystack.control import ControlServer
+        from manystack.control.server import ControlServer
 
         self._server = ControlServer(self, runtime.control_endpoint)
         self._complete(self.loop.create_task(self._server.start()))

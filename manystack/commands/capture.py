@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 
 import click
 
-from manystack.client import Client, find, interrupts_at_once
 from manystack.commands.common import echo_json, network_options
+from manystack.control.client import Client, find, interrupts_at_once
 from manystack.errors import ManystackError, UsageError
 from manystack.text import plural
 

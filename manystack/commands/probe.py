@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from manystack.client import Client, find
 from manystack.commands.common import echo_json, fail_quietly, network_options
+from manystack.control.client import Client, find
 from manystack.text import share_text
 
 VIRTUAL_COUNT = 4

@@ -13,7 +13,7 @@ import pytest
 from captured import EMU, document, read
 
 from manystack import Engine, Topology
-from manystack.clientstream import PATIENCE_S, ClientStream
+from manystack.control.stream import PATIENCE_S, ClientStream
 
 NAME = f"clientstream-{os.getpid()}"
 
@@ -46,7 +46,7 @@ class Timers:
 @pytest.fixture
 def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
     timers = Timers()
-    monkeypatch.setattr("manystack.clientstream.threading.Timer", timers)
+    monkeypatch.setattr("manystack.control.stream.threading.Timer", timers)
     return timers
 
 
@@ -80,7 +80,7 @@ def test_a_cancelled_client_still_gets_what_was_kept(virtual: bool, credit: int)
 def test_virtual_time_waits_for_a_client_so_long_and_then_loses_what_it_captures(
     monkeypatch: pytest.MonkeyPatch, timers: Timers
 ) -> None:
-    monkeypatch.setattr("manystack.clientstream.HOLD_BYTES", 8000)
+    monkeypatch.setattr("manystack.control.stream.HOLD_BYTES", 8000)
     with Engine(Topology.parse(document())) as plain:
         plain.run()
         run_hash = plain.summary().run_hash
@@ -112,8 +112,8 @@ def test_a_stalled_emu_capture_says_at_its_end_what_it_lost(
     monkeypatch: pytest.MonkeyPatch, timers: Timers
 ) -> None:
     """Ctrl-C comes while it waits for whoever reads its output, and cuts no block."""
-    monkeypatch.setattr("manystack.clientstream.HOLD_BYTES", 8000)
-    monkeypatch.setattr("manystack.control.PARTS_AHEAD", 1)
+    monkeypatch.setattr("manystack.control.stream.HOLD_BYTES", 8000)
+    monkeypatch.setattr("manystack.control.server.PARTS_AHEAD", 1)
     traffic = [{"kind": "udp", "from": "h1", "to": "h2", "rate": "50Mbit/s", "stop": "1s"}]
     command = [*EMU, "capture", "--name", NAME, "h1", "r"]
     with Engine(Topology.parse(document(traffic=traffic)), name=NAME) as emu:

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manystack import Engine, Topology, pcapng
-from manystack.client import Client, find
+from manystack.control.client import Client, find
 from manystack.core import _switch as core
 from manystack.errors import UsageError
 from manystack.record.capture import Capture
@@ -324,8 +324,8 @@ def test_a_capture_from_outside_ends_with_ctrl_c(
 def test_a_stalled_reader_loses_packets_and_the_network_none(
     real: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("manystack.clientstream.KEPT_BYTES", 2000)
-    monkeypatch.setattr("manystack.control.PARTS_AHEAD", 1)
+    monkeypatch.setattr("manystack.control.stream.KEPT_BYTES", 2000)
+    monkeypatch.setattr("manystack.control.server.PARTS_AHEAD", 1)
 
     def stall() -> int:
         with Client(find(NAME)) as client:

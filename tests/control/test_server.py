@@ -16,11 +16,11 @@ import pytest
 import zmq
 
 from manystack import Engine, Topology
-from manystack.client import Client, find
-from manystack.control import MESSAGE_LIMIT_BYTES
+from manystack.control.client import Client, find
+from manystack.control.operations import OPERATIONS
+from manystack.control.server import MESSAGE_LIMIT_BYTES
 from manystack.errors import ManystackError
 from manystack.host.runtime import running
-from manystack.operations import OPERATIONS
 
 NAME = f"control-{os.getpid()}"
 MS = 1_000_000
@@ -361,7 +361,7 @@ def test_a_network_that_ends_tells_those_who_wait() -> None:
 
 
 def test_a_network_whose_program_is_busy_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("manystack.client.PATIENCE_MS", 20)
+    monkeypatch.setattr("manystack.control.client.PATIENCE_MS", 20)
     with (
         Engine(Topology.parse(document()), time="real", name=NAME),
         pytest.raises(ManystackError, match="does not answer"),

@@ -14,8 +14,8 @@ import msgpack  # type: ignore[import-untyped]
 import zmq
 import zmq.asyncio
 
+from manystack.control.operations import perform
 from manystack.errors import ManystackError, UsageError
-from manystack.operations import perform
 
 if TYPE_CHECKING:
     from manystack.engine import Engine

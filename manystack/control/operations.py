@@ -14,7 +14,7 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import ConfigDict, Field, ValidationError, validate_call
 
-from manystack.clientstream import ClientStream
+from manystack.control.stream import ClientStream
 from manystack.engine import Engine, Event
 from manystack.errors import UsageError
 from manystack.handles import LinkHandle, NodeHandle
