@@ -84,7 +84,7 @@ class Route:
         return 2 * lossy > TRIALS
 
     def _lost(self) -> int:
-        return sum(own_losses(self.emu, self.emu.switch.statistics()).values())
+        return sum(own_losses(self.emu.network, self.emu.switch.statistics()).values())
 
 
 @pytest.fixture(scope="module")

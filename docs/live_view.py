@@ -41,7 +41,7 @@ def view_at(moment: str, time: str | None = None) -> tuple[Console, RenderableTy
     """Run the example up to an emulated moment; return its live view there, and the console it is for."""
     console = Console(file=io.StringIO(), width=COLUMNS, height=LINES, force_terminal=True)
     with Engine(Topology.load(TOPOLOGY), time=time) as engine:
-        view = LiveView(engine, console)
+        view = LiveView(engine.network, console)
         unsubscribe = engine.subscribe(view.event)
         engine.run(parse_duration(moment) - RATE_NS)
         # What is drawn first is the base of the rates that are drawn second.

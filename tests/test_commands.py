@@ -169,7 +169,7 @@ def test_ctrl_c_during_imports_is_quiet(topology: Path) -> None:
 
 @pytest.mark.parametrize(
     "where",
-    ["manystack.topology.Topology.load", "manystack.engine.wire", "manystack.engine.Engine._open_captures"],
+    ["manystack.topology.Topology.load", "manystack.network.wire", "manystack.engine.Engine._open_captures"],
 )
 def test_ctrl_c_before_a_run_has_begun_is_quiet_and_leaves_nothing(
     topology: Path, monkeypatch: pytest.MonkeyPatch, where: str

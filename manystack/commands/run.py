@@ -137,7 +137,7 @@ async def _run(engine: Engine, view: View, duration: int | None) -> tuple[str, S
     for number, reason in signals.items():
         loop.add_signal_handler(number, engine.stop, reason)
     try:
-        with showing(view, engine):
+        with showing(view, engine.network):
             ended = await engine.async_run(duration)
             return ended, engine.summary()
     finally:
@@ -147,8 +147,8 @@ async def _run(engine: Engine, view: View, duration: int | None) -> tuple[str, S
 
 def _view(engine: Engine, as_json: bool) -> View:
     if not as_json and sys.stdout.isatty():
-        return LiveView(engine, Console())
-    return PlainView(engine, lambda line: _echo(line, as_json))
+        return LiveView(engine.network, Console())
+    return PlainView(engine.network, lambda line: _echo(line, as_json))
 
 
 def _echo(line: str, to_stderr: bool) -> Any:

@@ -15,9 +15,11 @@ from typing import Annotated, Any, Protocol
 from pydantic import ConfigDict, Field, ValidationError, validate_call
 
 from manystack.control.stream import ClientStream
-from manystack.engine import Engine, Event
 from manystack.errors import UsageError
 from manystack.handles import LinkHandle, NodeHandle
+from manystack.network import Event, Network
+from manystack.record.capture import Captures
+from manystack.report.summary import Summary
 from manystack.results import mac_text, plain
 from manystack.shaping import plain_settings
 from manystack.text import clock_text
@@ -32,10 +34,35 @@ Name = Annotated[str, Field(max_length=1000)]
 Parameters = dict[Name, Name]
 
 
+class Controlled(Protocol):
+    """What operations need of an engine."""
+
+    network: Network
+    captures: Captures
+
+    def node(self, name: str) -> NodeHandle:
+        """Return a node by its name."""
+
+    def nodes(self) -> list[NodeHandle]:
+        """Return every node."""
+
+    def link(self, a: str, b: str) -> LinkHandle:
+        """Return the link between two interfaces."""
+
+    def links(self) -> list[LinkHandle]:
+        """Return every link."""
+
+    def summary(self) -> Summary:
+        """Return what the network has done so far."""
+
+    def stop(self) -> None:
+        """End every run in progress."""
+
+
 class Call(Protocol):
     """Who asked for an operation, and of which engine."""
 
-    engine: Engine
+    engine: Controlled
 
     credit: asyncio.Semaphore
 
@@ -88,9 +115,8 @@ async def perform(call: Call, name: str, arguments: dict[str, Any]) -> Any:
         raise UsageError(f"{name}: {problems}") from None
     if chosen.changes:
         words = " ".join(str(value) for value in arguments.values() if isinstance(value, str))
-        call.engine.note_outside_change(
-            f"{name.replace('_', ' ')} {words} at {clock_text(call.engine.now_ns)}"
-        )
+        running = call.engine.network
+        running.note_outside_change(f"{name.replace('_', ' ')} {words} at {clock_text(running.now_ns)}")
     return plain(await result)
 
 
@@ -100,16 +126,16 @@ async def perform(call: Call, name: str, arguments: dict[str, Any]) -> Any:
 @operation()
 async def network(call: Any) -> Any:
     """The network as a whole."""
-    engine: Engine = call.engine
+    running: Network = call.engine.network
     return {
-        "name": engine.name,
+        "name": running.name,
         "pid": os.getpid(),
-        "time": str(engine.mode),
-        "seed": engine.seed,
-        "now_ns": engine.now_ns,
-        "wall_ns": engine.wall_ns,
-        "nodes": len(engine.wiring.nodes),
-        "links": len(engine.wiring.links),
+        "time": str(running.mode),
+        "seed": running.seed,
+        "now_ns": running.now_ns,
+        "wall_ns": running.wall_ns,
+        "nodes": len(running.wiring.nodes),
+        "links": len(running.wiring.links),
     }
 
 
@@ -122,7 +148,7 @@ async def show_nodes(call: Any, node: Name | None = None) -> Any:
 @operation()
 async def show_links(call: Any, node: Name | None = None) -> Any:
     """Links with their parameters and counters; those of one node if it is named."""
-    engine: Engine = call.engine
+    engine: Controlled = call.engine
     own = None if node is None else set(engine.node(node).interfaces)
     return [_link(link) for link in engine.links() if own is None or own.intersection(link.ends)]
 
@@ -156,8 +182,8 @@ async def show_stats(call: Any, node: Name | None = None) -> Any:
 @operation()
 async def capture(call: Any, interfaces: list[Name], snap_length: Name = "65664B") -> Any:
     """A pcapng stream of what passes interfaces, in parts, until it is cancelled; then how much it was."""
-    engine: Engine = call.engine
-    stream = ClientStream(engine)
+    engine: Controlled = call.engine
+    stream = ClientStream(engine.network)
     chosen = engine.captures.expand(interfaces)
     try:
         snap_bytes = parse_size(snap_length)
@@ -187,7 +213,7 @@ async def summary(call: Any) -> Any:
 @operation()
 async def watch(call: Any) -> Any:
     """Events as they happen, each as an item, without end; the first says that it has begun."""
-    engine: Engine = call.engine
+    running: Network = call.engine.network
     waiting: asyncio.Queue[Event] = asyncio.Queue(EVENTS_WAITING)
     missed = 0
 
@@ -198,13 +224,13 @@ async def watch(call: Any) -> Any:
         except asyncio.QueueFull:
             missed += 1
 
-    unsubscribe = engine.subscribe(listen)
+    unsubscribe = running.subscribe(listen)
     try:
-        await call.send(plain(Event(engine.now_ns, "watching", engine.name)))
+        await call.send(plain(Event(running.now_ns, "watching", running.name)))
         while True:
             await call.send(plain(await waiting.get()))
             if missed:
-                await call.send(plain(Event(engine.now_ns, "missed", f"{missed} events")))
+                await call.send(plain(Event(running.now_ns, "missed", f"{missed} events")))
                 missed = 0
     finally:
         unsubscribe()
@@ -225,7 +251,7 @@ async def ping(
     ttl: Annotated[int, Field(ge=1, le=255)] = 64,
 ) -> Any:
     """Echo requests from a node; each answer is an item. Cancelled, it gives the result so far."""
-    engine: Engine = call.engine
+    engine: Controlled = call.engine
     with engine.node(node).start_ping(destination, count, interval, timeout, size, ttl) as probe:
         await call.send({"destination": str(probe.destination), "size_bytes": probe.size_bytes})
         try:
@@ -303,19 +329,19 @@ async def stop(call: Any) -> Any:
     call.engine.stop()
 
 
-def _chosen(engine: Engine, name: str | None) -> list[NodeHandle]:
+def _chosen(engine: Controlled, name: str | None) -> list[NodeHandle]:
     return engine.nodes() if name is None else [engine.node(name)]
 
 
-def _with_stack(engine: Engine, name: str | None) -> list[NodeHandle]:
+def _with_stack(engine: Controlled, name: str | None) -> list[NodeHandle]:
     if name is None:
         return [handle for handle in engine.nodes() if handle.kind in WITH_STACK]
     return [engine.node(name)]
 
 
 def _node(handle: NodeHandle) -> dict[str, Any]:
-    wiring = handle.engine.wiring
-    model = handle.engine.topology.nodes[handle.name]
+    wiring = handle.network.wiring
+    model = handle.network.topology.nodes[handle.name]
     interfaces = []
     for name in handle.interfaces:
         index = wiring.interfaces[name]

@@ -8,17 +8,14 @@ client asks for `more`, with the id as for `cancel`.
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import msgpack  # type: ignore[import-untyped]
 import zmq
 import zmq.asyncio
 
-from manystack.control.operations import perform
+from manystack.control.operations import Controlled, perform
 from manystack.errors import ManystackError, UsageError
-
-if TYPE_CHECKING:
-    from manystack.engine import Engine
 
 MESSAGE_LIMIT_BYTES = 1 << 16
 ANSWERS_WAITING = 100_000
@@ -50,7 +47,7 @@ def decode(message: bytes) -> dict[str, Any]:
 class ControlServer:
     """Serves one engine's operations on its loop."""
 
-    def __init__(self, engine: "Engine", endpoint: str) -> None:
+    def __init__(self, engine: Controlled, endpoint: str) -> None:
         self._engine = engine
         self._endpoint = endpoint
         self._requests: dict[tuple[bytes, int], asyncio.Task[None]] = {}

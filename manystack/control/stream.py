@@ -4,10 +4,9 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Coroutine, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from manystack.engine import Engine
+from manystack.network import Network
 
 KEPT_BYTES = 1 << 26
 """Kept for a client that is slow; what is beyond is lost."""
@@ -22,8 +21,8 @@ ALIVE_S = 1.0
 class ClientStream:
     """A sink that keeps bytes until the client has asked for them. In real time a thread writes to it."""
 
-    def __init__(self, engine: "Engine") -> None:
-        self._engine = engine
+    def __init__(self, network: Network) -> None:
+        self._network = network
         self._parts: deque[bytes] = deque()
         self._kept = 0
         self._lock = threading.Lock()
@@ -42,10 +41,10 @@ class ClientStream:
         with self._lock:
             self._parts.append(data)
             self._kept += len(data)
-        if self._engine.loop.is_closed():
+        if self._network.loop.is_closed():
             return
-        self._engine.loop.call_soon_threadsafe(self._some.set)
-        if self._engine.is_virtual and self._kept > HOLD_BYTES and not self._held and not self._stalled:
+        self._network.loop.call_soon_threadsafe(self._some.set)
+        if self._network.is_virtual and self._kept > HOLD_BYTES and not self._held and not self._stalled:
             self._hold()
 
     def close(self) -> None:
@@ -53,7 +52,7 @@ class ClientStream:
 
     async def serve(self, call: Any) -> None:
         """Send what there is to who called, without end."""
-        patience_s = None if self._engine.is_virtual else ALIVE_S
+        patience_s = None if self._network.is_virtual else ALIVE_S
         while True:
             # What is not sent yet stays where rest() finds it: the client may be cancelled in any wait.
             while not await _within(patience_s, call.credit.acquire()):
@@ -77,7 +76,7 @@ class ClientStream:
             self._timer = None
         if self._held:
             self._held = False
-            self._engine.loop.hold(False)
+            self._network.loop.hold(False)
 
     def _next(self) -> bytes | None:
         with self._lock:
@@ -97,8 +96,8 @@ class ClientStream:
 
     def _hold(self) -> None:
         self._held = True
-        self._engine.loop.hold(True)
-        loop = self._engine.loop
+        self._network.loop.hold(True)
+        loop = self._network.loop
         self._timer = threading.Timer(PATIENCE_S, lambda: loop.call_soon_threadsafe(self._give_up))
         self._timer.daemon = True
         self._timer.start()

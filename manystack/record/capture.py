@@ -18,17 +18,14 @@ from contextlib import suppress
 from importlib.metadata import version
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from manystack.core import _switch as core
 from manystack.errors import ManystackError, UsageError
+from manystack.network import Network
 from manystack.record import pcapng
 from manystack.record.sinks import Sink, open_sink
 from manystack.text import plural
 from manystack.wiring import WITH_STACK
-
-if TYPE_CHECKING:
-    from manystack.engine import Engine
 
 WHOLE_FRAMES = 65664
 """The snap length that cuts nothing: no frame is longer."""
@@ -49,7 +46,7 @@ class Capture:
     def __init__(
         self, captures: "Captures", name: str, interfaces: Sequence[str], snap_length: int, sink: Sink
     ) -> None:
-        wiring = captures.engine.wiring
+        wiring = captures.network.wiring
         self.name = name
         """What it is called in messages: its file, as a rule."""
         self.interfaces = tuple(interfaces)
@@ -66,7 +63,7 @@ class Capture:
         self._numbers = {index: number for number, index in enumerate(self.indices)}
         self._counts = [0] * len(self.indices)
         self._left_out = [0] * len(self.indices)
-        self._start_ns = captures.engine.switch.now_ns
+        self._start_ns = captures.network.switch.now_ns
         self._lost_before = captures.lost(self.indices)
         self._lost_at_end: list[int] | None = None
 
@@ -81,7 +78,7 @@ class Capture:
 
     def begin(self) -> None:
         """Write the head."""
-        topology, wiring = self._captures.engine.topology, self._captures.engine.wiring
+        topology, wiring = self._captures.network.topology, self._captures.network.wiring
         described = []
         for name, index in zip(self.interfaces, self.indices, strict=True):
             node = name.partition(".")[0]
@@ -129,7 +126,7 @@ class Capture:
     def end(self) -> None:
         """Write the statistics and close. Nobody may call take() after that."""
         epoch_ns = self._captures.epoch_ns
-        start_ns, end_ns = self._start_ns + epoch_ns, self._captures.engine.switch.now_ns + epoch_ns
+        start_ns, end_ns = self._start_ns + epoch_ns, self._captures.network.switch.now_ns + epoch_ns
         lost = self._lost_at_end = self._lost()
         if self.error is None:
             blocks = [
@@ -173,16 +170,16 @@ Record = tuple[int, int, int, int, int, int, bytes]
 
 
 class Captures:
-    """All captures of one engine."""
+    """All captures of one network."""
 
-    def __init__(self, engine: "Engine") -> None:
-        self.engine = engine
+    def __init__(self, network: Network) -> None:
+        self.network = network
         self.epoch_ns = 0
         """What is added to emulated times: in real time the wall clock at 0, so that dates are true."""
         self.all: list[Capture] = []
         """Those that have begun, in that order, with those that have ended."""
         self._open: list[Capture] = []
-        self._switch = engine.switch
+        self._switch = network.switch
         self._pending: list[Record] = []
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -193,7 +190,7 @@ class Captures:
 
         Raises UsageError for what is neither a node nor an interface.
         """
-        wiring = self.engine.wiring
+        wiring = self.network.wiring
         chosen: dict[str, None] = {}
         for name in names or wiring.interfaces_of:
             own = wiring.interfaces_of.get(name)
@@ -202,7 +199,7 @@ class Captures:
             elif own is not None:
                 chosen.update(dict.fromkeys(f"{name}.{interface}" for interface in own))
             else:
-                raise UsageError(self.engine.no_interface(name))
+                raise UsageError(self.network.no_interface(name))
         if not chosen:
             raise UsageError(f"there is no interface to capture at {', '.join(names) or 'all'}")
         return list(chosen)
@@ -217,7 +214,7 @@ class Captures:
             self._open.append(capture)
             self.all.append(capture)
             self._choose()
-            if self._thread is None and not self.engine.is_virtual:
+            if self._thread is None and not self.network.is_virtual:
                 if not self.epoch_ns:
                     self.epoch_ns = time.time_ns() - self._switch.now_ns
                 self._stop_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -266,11 +263,11 @@ class Captures:
         return [self._switch.interface_statistics(index)["capture_lost_packets"] for index in indices]
 
     def failed(self, capture: Capture) -> None:
-        """Let the engine's subscribers know that one has ended, from any thread."""
-        loop = self.engine.loop
+        """Let the network's subscribers know that one has ended, from any thread."""
+        loop = self.network.loop
         if not loop.is_closed():
             detail = f"{capture.error}, after {plural(capture.packets, 'packet')}; the network goes on"
-            loop.call_soon_threadsafe(self.engine.publish, "capture-ended", capture.name, detail)
+            loop.call_soon_threadsafe(self.network.publish, "capture-ended", capture.name, detail)
             loop.call_soon_threadsafe(self.remove, capture)
 
     def _choose(self) -> None:
@@ -305,7 +302,7 @@ def open_file(captures: Captures, path: Path, names: Sequence[str], snap_length:
     """Begin a capture to a file. Raises UsageError if an interface is unknown or the file cannot be made."""
     interfaces = captures.expand(names)
     try:
-        sink = open_sink(path, is_virtual=captures.engine.is_virtual)
+        sink = open_sink(path, is_virtual=captures.network.is_virtual)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
     capture = captures.add(str(path), interfaces, snap_length, sink)

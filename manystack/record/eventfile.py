@@ -15,18 +15,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
 
 from manystack.core import _switch as core
 from manystack.errors import ManystackError, UsageError
+from manystack.network import Network
 from manystack.record.sinks import open_sink
 from manystack.topology import Topology
 from manystack.wiring import Wiring, direction_name
-
-if TYPE_CHECKING:
-    from manystack.engine import Engine
 
 SIGNATURE = b"emu-evts"
 VERSION = 1
@@ -48,14 +46,14 @@ class UnreadableError(UsageError):
 
 
 class EventFile:
-    """Writes what arrives in one engine; gives up, and says so once, when it cannot be written any more.
+    """Writes what arrives in one network; gives up, and says so once, when it cannot be written any more.
 
     Raises UsageError when it cannot be made.
     """
 
-    def __init__(self, engine: "Engine", path: Path) -> None:
-        self._engine = engine
-        self._switch = engine.switch
+    def __init__(self, network: Network, path: Path) -> None:
+        self._network = network
+        self._switch = network.switch
         self.path = path
         self.error: str | None = None
         """Why it could not be written to the end."""
@@ -65,10 +63,10 @@ class EventFile:
         self.lost_records = 0
         """Arrivals that came too fast to be told: 0 in virtual time, unless a pipe's reader does not read."""
         try:
-            self._sink = open_sink(path, is_virtual=engine.is_virtual)
+            self._sink = open_sink(path, is_virtual=network.is_virtual)
         except OSError as error:
             raise UsageError(f"events cannot be written to {path}: {error.strerror}") from None
-        self._write(SIGNATURE + _record(HEADER, msgpack.packb(header(engine))))
+        self._write(SIGNATURE + _record(HEADER, msgpack.packb(header(network))))
         self._switch.tell_arrivals()
 
     @property
@@ -79,7 +77,7 @@ class EventFile:
     def drain(self) -> bool:
         """Write what has come since the last call; whether there was any."""
         # What comes later is no earlier: the mark is taken before what it stands behind.
-        mark = _record(MARK, TIME.pack(self._switch.now_ns)) if self._engine.is_virtual else b""
+        mark = _record(MARK, TIME.pack(self._switch.now_ns)) if self._network.is_virtual else b""
         records = self._switch.take_records(core.EVENT_RING)
         if records and self._sink.is_full:
             self._left_out += _count(records)
@@ -111,18 +109,18 @@ class EventFile:
         self.is_cut_off = error.errno != errno.EPIPE
         with suppress(OSError):  # that it cannot be written to is known
             self._sink.close()
-        self._engine.publish("events-lost", str(self.path), f"{error.strerror}; the network goes on")
+        self._network.publish("events-lost", str(self.path), f"{error.strerror}; the network goes on")
 
 
-def header(engine: "Engine") -> dict[str, Any]:
+def header(network: Network) -> dict[str, Any]:
     """Return what a file says of the run it is from."""
     return {
         "version": VERSION,
-        "network": engine.name,
-        "time": str(engine.mode),
-        "seed": engine.seed,
-        "topology": digest(engine.topology),
-        "pipes": pipe_names(engine.wiring),
+        "network": network.name,
+        "time": str(network.mode),
+        "seed": network.seed,
+        "topology": digest(network.topology),
+        "pipes": pipe_names(network.wiring),
     }
 
 

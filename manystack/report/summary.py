@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from manystack.network import Network
 from manystack.report.verdict import LatenessSummary, Verdict, lateness_summary, own_losses, verdict_lines
 from manystack.text import NOTHING, clock_text, count_text, plural, rate_text, share_text, table, time_text
 from manystack.wiring import FlowState, direction_name
 
 if TYPE_CHECKING:
     from manystack.core._switch import EngineStatistics, FlowStatistics, PipeStatistics
-    from manystack.engine import Engine
 
 LINKS_IN_TEXT = 24
 """Links beyond these are left out of the text, those without drops first."""
@@ -100,32 +100,32 @@ class Summary:
         return self.time == "virtual" and not self.outside_changes
 
 
-def summarize(engine: "Engine") -> Summary:
-    """Collect a summary. Costs a few µs for each link and node."""
-    switch = engine.switch
+def summarize(network: Network, verdict: Verdict) -> Summary:
+    """Collect a summary, the verdict with it. Costs a few µs for each link and node."""
+    switch = network.switch
     statistics = switch.statistics()
-    links = tuple(_pipe_summaries(engine))
+    links = tuple(_pipe_summaries(network))
     return Summary(
-        network=engine.name,
-        time=str(engine.mode),
-        seed=engine.seed,
-        devices=len(engine.taps) + len(engine.nics),
-        emulated_ns=engine.now_ns,
-        wall_ns=engine.wall_ns,
-        outside_changes=tuple(engine.outside_changes),
-        traffic=tuple(traffic_summary(state, switch.flow(state.flow)) for state in engine.wiring.flows),
+        network=network.name,
+        time=str(network.mode),
+        seed=network.seed,
+        devices=len(network.taps) + len(network.nics),
+        emulated_ns=network.now_ns,
+        wall_ns=network.wall_ns,
+        outside_changes=tuple(network.outside_changes),
+        traffic=tuple(traffic_summary(state, switch.flow(state.flow)) for state in network.wiring.flows),
         links=links,
-        nodes=tuple(_node_summaries(engine)),
+        nodes=tuple(_node_summaries(network)),
         engine=statistics,
-        own_loss_packets=own_losses(engine, statistics),
-        verdict=engine.verdict(),
+        own_loss_packets=own_losses(network, statistics),
+        verdict=verdict,
         device_lateness={
-            name: lateness_summary(switch.device_lateness(engine.wiring.nodes[name]))
-            for name in (*engine.taps, *engine.nics)
+            name: lateness_summary(switch.device_lateness(network.wiring.nodes[name]))
+            for name in (*network.taps, *network.nics)
         },
-        run_hash=run_hash(links) if engine.has_run_hash else None,
+        run_hash=run_hash(links) if network.has_run_hash else None,
         missing_offloads=next(
-            (tap.missing_offloads for tap in engine.taps.values()), ()
+            (tap.missing_offloads for tap in network.taps.values()), ()
         ),  # one kernel: alike
     )
 
@@ -160,18 +160,18 @@ def _rate(flow: "FlowStatistics") -> float | None:
     return flow["received_bytes"] * 8e9 * (packets - 1) / (packets * (last - first))
 
 
-def _pipe_summaries(engine: "Engine") -> Iterable[PipeSummary]:
-    switch = engine.switch
-    for state in engine.wiring.links:
+def _pipe_summaries(network: Network) -> Iterable[PipeSummary]:
+    switch = network.switch
+    for state in network.wiring.links:
         for pipe, source, target in zip(state.pipes, state.ends, reversed(state.ends), strict=True):
-            chain, packets = switch.pipe_proof(pipe) if engine.has_run_hash else (0, 0)
+            chain, packets = switch.pipe_proof(pipe) if network.has_run_hash else (0, 0)
             yield PipeSummary(
                 source,
                 target,
                 state.up,
                 switch.pipe_statistics(pipe),
-                None if engine.is_virtual else lateness_summary(switch.lateness(pipe)),
-                f"{chain:016x}" if engine.has_run_hash else None,
+                None if network.is_virtual else lateness_summary(switch.lateness(pipe)),
+                f"{chain:016x}" if network.has_run_hash else None,
                 packets,
             )
 
@@ -184,9 +184,9 @@ def run_hash(pipes: Iterable[PipeSummary]) -> str:
     return digest.hexdigest()
 
 
-def _node_summaries(engine: "Engine") -> Iterable[NodeSummary]:
-    for name, index in engine.wiring.nodes.items():
-        drops = {reason: count for reason, count in engine.switch.node_drops(index).items() if count}
+def _node_summaries(network: Network) -> Iterable[NodeSummary]:
+    for name, index in network.wiring.nodes.items():
+        drops = {reason: count for reason, count in network.switch.node_drops(index).items() if count}
         if drops:
             yield NodeSummary(name, drops)
 

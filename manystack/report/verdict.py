@@ -7,14 +7,11 @@ by the kernel and by the engine; Python looks at these counts once a second. `do
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from manystack.core import _switch as core
 from manystack.loop import SECOND_NS
+from manystack.network import Network
 from manystack.text import NOTHING, clock_text, plural, share_text, table, time_text
-
-if TYPE_CHECKING:
-    from manystack.engine import Engine
 
 STRETCHES = 64
 """Kept for one place that loses packets; beyond that the two closest to each other become one."""
@@ -125,73 +122,71 @@ class LossLog:
 class Watch:
     """Looks at a running network once a second, and tells when it becomes degraded and when that is over."""
 
-    def __init__(self, engine: "Engine") -> None:
-        self._engine = engine
+    def __init__(self, network: Network) -> None:
+        self._network = network
         self._losses = LossLog()
-        self.is_degraded = False
-        """Whether the last second that was looked at is degraded."""
 
     def begin(self) -> None:
         """Look at every second from now on. In virtual time there is nothing to see."""
-        if not self._engine.is_virtual:
+        if not self._network.is_virtual:
             self._wait()
 
     def verdict(self) -> Verdict:
         """Return the verdict on the run so far, the second under way judged as if it ended now."""
-        engine = self._engine
+        network = self._network
         self._look_at_losses()
-        intervals = [*self._late(engine.switch.late_stretches()), *self._losses.stretches()]
+        intervals = [*self._late(network.switch.late_stretches()), *self._losses.stretches()]
         intervals.sort(key=lambda stretch: (stretch.from_ns, stretch.place))
         if intervals:
             return Verdict("degraded", tuple(intervals), _covered_ns(intervals))
-        return Verdict("exact" if engine.is_virtual else "valid")
+        return Verdict("exact" if network.is_virtual else "valid")
 
     def _wait(self) -> None:
-        following_ns = (self._engine.now_ns // SECOND_NS + 1) * SECOND_NS + LOOK_AFTER_NS
-        self._engine.loop.call_at(following_ns / SECOND_NS, self._look)
+        following_ns = (self._network.now_ns // SECOND_NS + 1) * SECOND_NS + LOOK_AFTER_NS
+        self._network.loop.call_at(following_ns / SECOND_NS, self._look)
 
     def _look(self) -> None:
-        engine = self._engine
-        now_ns = engine.now_ns
+        network = self._network
+        now_ns = network.now_ns
         since_ns = (now_ns // SECOND_NS - 1) * SECOND_NS
         lost = self._look_at_losses()
-        late = self._late(engine.switch.late_stretches(since_ns, under_way=False))
+        late = self._late(network.switch.late_stretches(since_ns, under_way=False))
         if late or lost:
-            if not self.is_degraded:
+            if not network.is_degraded:
                 worst = max(
                     late or self._losses.stretches(), key=lambda stretch: (stretch.worst_ns, stretch.until_ns)
                 )
-                engine.publish("degraded", worst.place, worst.detail)
-        elif self.is_degraded:
-            engine.publish("valid", engine.name, "again")
-        self.is_degraded = bool(late or lost)
+                network.publish("degraded", worst.place, worst.detail)
+        elif network.is_degraded:
+            network.publish("valid", network.name, "again")
+        network.is_degraded = bool(late or lost)
         self._wait()
 
     def _look_at_losses(self) -> bool:
-        engine = self._engine
-        statistics = engine.switch.statistics()
-        counts = own_losses(engine, statistics)
+        network = self._network
+        statistics = network.switch.statistics()
+        counts = own_losses(network, statistics)
         counts[EVENTS] = statistics["lost_events"]
-        return self._losses.note(engine.now_ns, counts)
+        return self._losses.note(network.now_ns, counts)
 
     def _late(self, rows: Iterable[tuple[int | None, int | None, int, int, int, int, int]]) -> list[Degraded]:
-        engine = self._engine
+        network = self._network
         return [
-            Degraded(device_name(engine, node) if pipe is None else engine.wiring.pipe_name(pipe), *numbers)
+            Degraded(device_name(network, node) if pipe is None else network.wiring.pipe_name(pipe), *numbers)
             for pipe, node, *numbers in rows
         ]
 
 
-def device_name(engine: "Engine", node: int | None) -> str:
+def device_name(network: Network, node: int | None) -> str:
     """Return what the device of a node is called: `tap site`."""
-    name = next(name for name, index in engine.wiring.nodes.items() if index == node)
-    return f"{engine.topology.nodes[name].kind} {name}"
+    name = next(name for name, index in network.wiring.nodes.items() if index == node)
+    return f"{network.topology.nodes[name].kind} {name}"
 
 
-def own_losses(engine: "Engine", statistics: "core.EngineStatistics") -> dict[str, int]:
+def own_losses(network: Network, statistics: "core.EngineStatistics") -> dict[str, int]:
     """Return what the emulator itself lost, which no model of the topology explains; empty if nothing."""
-    losses = {f"tap {name}": tap.drops() for name, tap in engine.taps.items()}
-    losses |= {f"nic {name}": nic.drops() for name, nic in engine.nics.items()}
+    losses = {f"tap {name}": tap.drops() for name, tap in network.taps.items()}
+    losses |= {f"nic {name}": nic.drops() for name, nic in network.nics.items()}
     losses["devices, writing"] = statistics["device_write_drop_packets"]
     losses["packet pool"] = statistics["pool_drop_packets"]
     return {place: count for place, count in losses.items() if count}

@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from manystack.engine import Engine, Event
+from manystack.network import Event, Network
 from manystack.report.summary import TrafficSummary, lost_text, traffic_summary
 from manystack.report.verdict import own_losses
 from manystack.text import clock_text, count_text, plural, rate_text, time_text
@@ -38,7 +39,7 @@ Reading = tuple[int, int, int]
 
 
 class View(Protocol):
-    """Shows a running engine; the times of its calls are real, not emulated."""
+    """Shows a running network; the times of its calls are real, not emulated."""
 
     period_s: float
 
@@ -56,15 +57,15 @@ class View(Protocol):
 
 
 @contextmanager
-def showing(view: View, engine: Engine) -> Iterator[None]:
-    """Keep a view up to date while the block runs the engine's loop."""
+def showing(view: View, network: Network) -> Iterator[None]:
+    """Keep a view up to date while the block runs the network's loop."""
     over = threading.Event()
     rests_until = 0.0
 
     # The loop's own timers are emulated ones, so real periods come from a thread.
     def tick() -> None:
         while not over.wait(view.period_s):
-            engine.loop.call_soon_threadsafe(refresh)
+            network.loop.call_soon_threadsafe(refresh)
 
     def refresh() -> None:
         nonlocal rests_until
@@ -73,7 +74,7 @@ def showing(view: View, engine: Engine) -> Iterator[None]:
             view.refresh()
             rests_until = monotonic() + (monotonic() - began) / SHARE
 
-    unsubscribe = engine.subscribe(view.event)
+    unsubscribe = network.subscribe(view.event)
     ticker = threading.Thread(target=tick, name="view", daemon=True)
     view.begin()
     ticker.start()
@@ -91,25 +92,25 @@ class PlainView:
 
     period_s = PLAIN_PERIOD_S
 
-    def __init__(self, engine: Engine, write: Callable[[str], None]) -> None:
-        self._engine = engine
+    def __init__(self, network: Network, write: Callable[[str], None]) -> None:
+        self._network = network
         self._write = write
         self._hops = 0
         self._wall_ns = 0
 
     def begin(self) -> None:
         """Say what runs."""
-        self._write(start_line(self._engine))
+        self._write(start_line(self._network))
 
     def refresh(self) -> None:
         """Say how far it is."""
-        engine = self._engine
-        hops, wall_ns = engine.switch.statistics()["hop_packets"], engine.wall_ns
+        network = self._network
+        hops, wall_ns = network.switch.statistics()["hop_packets"], network.wall_ns
         rate = (hops - self._hops) * 1e9 / max(1, wall_ns - self._wall_ns)
         self._hops, self._wall_ns = hops, wall_ns
-        flows = [engine.switch.flow(state.flow, quantiles=False) for state in engine.wiring.flows]
+        flows = [network.switch.flow(state.flow, quantiles=False) for state in network.wiring.flows]
         done = sum(flow["done"] for flow in flows)
-        text = f"{clock_text(engine.now_ns):>12}  {count_text(hops)} hop-packets, {rate:,.0f} a second"
+        text = f"{clock_text(network.now_ns):>12}  {count_text(hops)} hop-packets, {rate:,.0f} a second"
         if flows:
             text += f"; traffic: {done} of {len(flows)} done"
         self._write(text)
@@ -128,8 +129,8 @@ class LiveView:
 
     period_s = LIVE_PERIOD_S
 
-    def __init__(self, engine: Engine, console: Console) -> None:
-        self._engine = engine
+    def __init__(self, network: Network, console: Console) -> None:
+        self._network = network
         self._console = console
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._events: list[Event] = []
@@ -155,14 +156,14 @@ class LiveView:
 
     def render(self) -> RenderableType:
         """Return the screenful as it is now; its rates are since what was rendered a second ago."""
-        engine = self._engine
-        self._begin_readings(engine.now_ns)
-        tables = 2 + bool(engine.wiring.flows)
+        network = self._network
+        self._begin_readings(network.now_ns)
+        tables = 2 + bool(network.wiring.flows)
         rows = max(3, (self._console.height - 8) // tables - 3)
         parts: list[RenderableType] = [self._head()]
-        if engine.wiring.flows:
+        if network.wiring.flows:
             parts += ["", self._traffic(rows)]
-        if engine.wiring.links:
+        if network.wiring.links:
             parts += ["", self._links(rows)]
         parts += ["", self._nodes(rows)]
         if self._events:
@@ -173,30 +174,30 @@ class LiveView:
         return Group(*parts)
 
     def _head(self) -> Text:
-        engine = self._engine
-        statistics = engine.switch.statistics()
-        hops, wall_ns = statistics["hop_packets"], engine.wall_ns
+        network = self._network
+        statistics = network.switch.statistics()
+        hops, wall_ns = statistics["hop_packets"], network.wall_ns
         rate = (hops - self._hops) * 1e9 / max(1, wall_ns - self._wall_ns)
         self._hops, self._wall_ns = hops, wall_ns
         text = Text.assemble(
-            (engine.name, "bold"),
-            f"  {clock_text(engine.now_ns)}  {engine.mode} time",
-            f"  {plural(len(engine.wiring.nodes), 'node')}, {plural(len(engine.wiring.links), 'link')}",
+            (network.name, "bold"),
+            f"  {clock_text(network.now_ns)}  {network.mode} time",
+            f"  {plural(len(network.wiring.nodes), 'node')}, {plural(len(network.wiring.links), 'link')}",
             f"  {rate:,.0f} hop-packets/s",
         )
-        losses = own_losses(engine, statistics)
+        losses = own_losses(network, statistics)
         if losses:
             text.append(f"  emulator lost {sum(losses.values()):,}", "bold red")
-        if engine.is_degraded:
+        if network.is_degraded:
             text.append("  degraded", "bold red")
         return text
 
     def _traffic(self, rows: int) -> Table:
         table = _table("TRAFFIC", "SENT", "RECEIVED", "LOST", "RATE", "MIN", "MAX")
-        flows = self._engine.wiring.flows
+        flows = self._network.wiring.flows
         for state in flows[:rows]:
-            now_ns = self._engine.now_ns
-            statistics = self._engine.switch.flow(state.flow, quantiles=False)
+            now_ns = self._network.now_ns
+            statistics = self._network.switch.flow(state.flow, quantiles=False)
             table.add_row(
                 *self._traffic_row(traffic_summary(state, statistics), state.flow, statistics, now_ns)
             )
@@ -221,12 +222,12 @@ class LiveView:
 
     def _links(self, rows: int) -> Table:
         table = _table("LINK", "→", "PACKETS/S", "WAITING", "←", "PACKETS/S", "WAITING", "DROPPED")
-        links = self._engine.links()
+        links, switch = self._network.wiring.links, self._network.switch
         for number, link in enumerate(links[: min(rows, LINKS_AT_MOST)]):
             cells: list[str] = []
             dropped = 0
-            now_ns = self._engine.now_ns
-            for direction, pipe in enumerate(link.statistics()):
+            now_ns = self._network.now_ns
+            for direction, pipe in enumerate(map(switch.pipe_statistics, link.pipes)):
                 packets, octets = self._rates(
                     "pipe",
                     2 * number + direction,
@@ -235,21 +236,23 @@ class LiveView:
                 cells += [_rate_text(octets), f"{packets:,.0f}", count_text(pipe["waiting_packets"])]
                 arriving = pipe["delivered_packets"] + pipe["in_flight_packets"]
                 dropped += pipe["sent_packets"] + pipe["duplicate_packets"] - arriving
-            name = Text(" — ".join(link.ends), style="" if link.is_up else "red strike")
+            name = Text(" — ".join(link.ends), style="" if link.up else "red strike")
             table.add_row(name, *cells, count_text(dropped))
         return _with_rest(table, len(links) - rows)
 
     def _nodes(self, rows: int) -> Table:
         table = _table("NODE", "KIND", "IN/S", "OUT/S", "DROPPED")
-        switch, wiring = self._engine.switch, self._engine.wiring
-        for node in self._engine.nodes()[:rows]:
-            now_ns = self._engine.now_ns
-            counters = [switch.interface_statistics(wiring.interfaces[name]) for name in node.interfaces]
+        switch, wiring = self._network.switch, self._network.wiring
+        for name, index in islice(wiring.nodes.items(), rows):
+            now_ns = self._network.now_ns
+            own = (wiring.interfaces[f"{name}.{interface}"] for interface in wiring.interfaces_of[name])
+            counters = [switch.interface_statistics(interface) for interface in own]
             arrived = sum(counter["rx_packets"] for counter in counters)
             left = sum(counter["tx_packets"] for counter in counters)
-            in_rate, out_rate = self._rates("node", node.index, (now_ns, arrived, left))
-            dropped = sum(switch.node_drops(node.index).values())
-            table.add_row(node.name, node.kind, f"{in_rate:,.0f}", f"{out_rate:,.0f}", count_text(dropped))
+            in_rate, out_rate = self._rates("node", index, (now_ns, arrived, left))
+            dropped = sum(switch.node_drops(index).values())
+            kind = self._network.topology.nodes[name].kind
+            table.add_row(name, kind, f"{in_rate:,.0f}", f"{out_rate:,.0f}", count_text(dropped))
         return _with_rest(table, len(wiring.nodes) - rows)
 
     def _begin_readings(self, now_ns: int) -> None:
@@ -269,11 +272,11 @@ class LiveView:
         return first, second
 
 
-def start_line(engine: Engine) -> str:
+def start_line(network: Network) -> str:
     """Return what is about to run, in one line."""
-    wiring = engine.wiring
+    wiring = network.wiring
     size = f"{plural(len(wiring.nodes), 'node')}, {plural(len(wiring.links), 'link')}"
-    return f"{engine.name}: {size}, {engine.mode} time, seed {engine.seed}"
+    return f"{network.name}: {size}, {network.mode} time, seed {network.seed}"
 
 
 def _rate_text(octets: float) -> str:

@@ -14,6 +14,7 @@ from captured import EMU, document, read
 
 from manystack import Engine, Topology
 from manystack.control.stream import PATIENCE_S, ClientStream
+from manystack.network import Network
 
 NAME = f"clientstream-{os.getpid()}"
 
@@ -56,8 +57,8 @@ def test_a_cancelled_client_still_gets_what_was_kept(virtual: bool, credit: int)
     """Also when more credit or another part comes in the very moment of the cancellation."""
 
     async def cancel() -> list[bytes]:
-        engine = cast("Engine", SimpleNamespace(is_virtual=virtual, loop=asyncio.get_running_loop()))
-        stream, caller = ClientStream(engine), Caller(credit)
+        network = cast("Network", SimpleNamespace(is_virtual=virtual, loop=asyncio.get_running_loop()))
+        stream, caller = ClientStream(network), Caller(credit)
         task = asyncio.create_task(stream.serve(caller))
         if not credit:
             stream.write(b"one")
@@ -85,7 +86,7 @@ def test_virtual_time_waits_for_a_client_so_long_and_then_loses_what_it_captures
         plain.run()
         run_hash = plain.summary().run_hash
     with Engine(Topology.parse(document())) as emu:
-        stream, caller = ClientStream(emu), Caller(1)
+        stream, caller = ClientStream(emu.network), Caller(1)
         capture = emu.captures.add("a client", emu.captures.expand([]), 200, stream)
         task = emu.loop.create_task(stream.serve(caller))
         emu.run("1510ms")  # into the flood

@@ -23,10 +23,10 @@ import pytest
 
 from manystack import Engine, Topology
 from manystack.core import _switch as core
-from manystack.engine import Event
 from manystack.errors import ManystackError, UsageError
 from manystack.host import runtime
 from manystack.host.nic import open_nic
+from manystack.network import Event
 from manystack.topology import TopologyError
 
 pytestmark = pytest.mark.root

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from manystack import Engine, Topology
-from manystack.engine import Event
 from manystack.host import tap as host_tap
+from manystack.network import Event
 from manystack.report.summary import summary_lines
 
 pytestmark = pytest.mark.root
@@ -376,7 +376,7 @@ def test_a_kernel_without_an_offload_is_fallen_back_from_and_reported(
         "switch": {"kind": "switch"},
     }
     with Engine(topology(nodes, [{"ends": ["left", "switch"]}, {"ends": ["right", "switch"]}])) as engine:
-        assert engine.taps["left"].offloads == offloads
+        assert engine.network.taps["left"].offloads == offloads
         transfer((ONE, "10.0.1.1"), (TWO, "10.0.1.2"))
         summary = engine.summary()
         assert summary.own_loss_packets == {}

@@ -19,10 +19,11 @@ from captured import EMU, blocks, document, options, outside, read, tshark
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manystack import Engine, Topology, pcapng
+from manystack import Engine, Topology
 from manystack.control.client import Client, find
 from manystack.core import _switch as core
 from manystack.errors import UsageError
+from manystack.record import pcapng
 from manystack.record.capture import Capture
 from manystack.record.pcapng import Interface, Packet
 from manystack.topology import TopologyError

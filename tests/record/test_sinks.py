@@ -10,7 +10,7 @@ import pytest
 from captured import EMU, RUN, document, outside, read, tshark
 
 from manystack import Engine, Topology
-from manystack.engine import Event
+from manystack.network import Event
 from manystack.record.sinks import HOLD_BYTES, PipeSink, open_sink
 
 NAME = f"sinks-{os.getpid()}"

@@ -55,7 +55,7 @@ def test_every_packet_is_accounted_for() -> None:
 def test_the_text_tells_what_the_numbers_say() -> None:
     with Engine(network(bandwidth="8Mbit/s", delay="1ms", queue="20packets")) as emu:
         emu.run("2s")
-        emu.note_outside_change("link set a.eth0 b.eth0 at 1.000s")
+        emu.network.note_outside_change("link set a.eth0 b.eth0 at 1.000s")
         lines = summary_lines(emu.summary(), "duration")
     text = "\n".join(lines)
     assert lines[0].startswith("pair: 2.000s of virtual time in ")

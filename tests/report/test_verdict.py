@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from manystack import Engine, Topology
 from manystack.commands.run import main as run_command
-from manystack.engine import Event
+from manystack.network import Event
 from manystack.report.summary import summary_lines
 from manystack.report.verdict import (
     STRETCHES,

@@ -40,7 +40,7 @@ def written(console: Console) -> str:
 def test_the_live_view_shows_clock_traffic_links_nodes_and_events() -> None:
     console = screen()
     with Engine(network("virtual")) as emu:
-        view = LiveView(emu, console)
+        view = LiveView(emu.network, console)
         view.begin()
         emu.subscribe(view.event)
         emu.run("1s")
@@ -68,7 +68,7 @@ def test_rates_are_those_of_the_last_second() -> None:
     document["traffic"] = [{"kind": "ping", "from": "a", "to": "b", "interval": "100ms"}]
     console = screen()
     with Engine(Topology.parse(document)) as emu:
-        view = LiveView(emu, console)
+        view = LiveView(emu.network, console)
         view.render()
         shown = []
         for _ in range(12):
@@ -89,7 +89,7 @@ def test_a_link_shows_no_more_than_it_can_carry_however_long_drawing_takes() -> 
     document["links"][0] |= {"bandwidth": "5Mbit/s"}
     console = screen()
     with Engine(Topology.parse(document)) as emu:
-        view = Slow(emu, console)
+        view = Slow(emu.network, console)
         view.render()
         for _ in range(8):
             emu.run("250ms")
@@ -105,7 +105,7 @@ def test_a_small_screen_shows_the_first_few() -> None:
     document = {"manystack": 1, "name": "star", "time": "virtual", "nodes": nodes, "links": links}
     console = screen(height=20)
     with Engine(Topology.parse(document)) as emu:
-        view = LiveView(emu, console)
+        view = LiveView(emu.network, console)
         view.begin()
         view.end()
     assert "… 47 more" in written(console)
@@ -115,7 +115,7 @@ def test_a_small_screen_shows_the_first_few() -> None:
 def test_plain_lines_tell_how_far_it_is() -> None:
     lines: list[str] = []
     with Engine(network("virtual")) as emu:
-        view = PlainView(emu, lines.append)
+        view = PlainView(emu.network, lines.append)
         view.begin()
         emu.run("10s")
         view.refresh()
@@ -136,6 +136,6 @@ def test_a_view_is_refreshed_in_real_time_whatever_the_network_does(time: str) -
                 emu.stop("seen enough")
 
     lines: list[str] = []
-    with Engine(network(time)) as emu, showing(Counting(emu, lines.append), emu):
+    with Engine(network(time)) as emu, showing(Counting(emu.network, lines.append), emu.network):
         assert emu.run() == "seen enough"
     assert len(lines) >= 4
