@@ -3,11 +3,12 @@
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack
 
 from manystack.errors import ManystackError, UsageError
 from manystack.network import Network
-from manystack.probes import Probe, duration_ns, size_bytes, trace
+from manystack.ping import DEFAULT_PING, Ping, PingSettings
+from manystack.probes import Probe, size_bytes, trace
 from manystack.results import (
     InterfaceCounters,
     MacEntry,
@@ -63,65 +64,41 @@ class NodeHandle:
     def ping(
         self,
         destination: str | IPv4Address,
-        count: int = 1,
-        interval: str | int = "1s",
-        timeout: str | int = "5s",
-        size: str | int = 56,
-        ttl: int = 64,
+        count: int = DEFAULT_PING.count,
+        **settings: Unpack[PingSettings],
     ) -> PingResult:
-        """Send `count` echo requests with `size` bytes of data, and wait for the answers.
+        """Send `count` echo requests to an address or a node, and wait for the answers.
 
-        Durations are text with a unit or ns; `timeout` counts from the last request. The destination is an
-        address or a node. True if the destination answered at all.
+        `interval`, `timeout`, `size` and `ttl` are as in ping.Ping. True if the destination answered at all.
         """
-        return self._runner.run_until_complete(
-            self.async_ping(destination, count, interval, timeout, size, ttl)
-        )
+        return self._runner.run_until_complete(self.async_ping(destination, count, **settings))
 
     async def async_ping(
         self,
         destination: str | IPv4Address,
-        count: int = 1,
-        interval: str | int = "1s",
-        timeout: str | int = "5s",
-        size: str | int = 56,
-        ttl: int = 64,
+        count: int = DEFAULT_PING.count,
+        **settings: Unpack[PingSettings],
     ) -> PingResult:
         """As ping(), for a coroutine on the engine's loop."""
         if count < 1:
             raise UsageError("count: must be at least 1")
-        with self.start_ping(destination, count, interval, timeout, size, ttl) as probe:
+        with self.start_ping(destination, count, **settings) as probe:
             await probe.finish()
             return probe.result()
 
     def start_ping(
-        self,
-        destination: str | IPv4Address,
-        count: int = 0,
-        interval: str | int = "1s",
-        timeout: str | int = "5s",
-        size: str | int = 56,
-        ttl: int = 64,
+        self, destination: str | IPv4Address, count: int = 0, **settings: Unpack[PingSettings]
     ) -> Probe:
         """Begin a ping whose answers a coroutine takes as they come; count 0: without end."""
         self._require_stack()
         address = self.network.resolve(destination)
-        data_bytes = size_bytes(size, "size")
+        asked = Ping(count, **settings)
         nodes = self.network.topology.nodes
         receiver = nodes.get(self.network.wiring.owners.get(address, ""))
-        mistake = fragmented("ping", data_bytes, self.name, nodes[self.name], receiver)
+        mistake = fragmented("ping", size_bytes(asked.size, "size"), self.name, nodes[self.name], receiver)
         if mistake:
             raise UsageError(f"size: {mistake}")
-        return Probe(
-            self.network,
-            self.index,
-            address,
-            count=count,
-            interval_ns=duration_ns(interval, "interval"),
-            timeout_ns=duration_ns(timeout, "timeout"),
-            data_bytes=data_bytes,
-            ttl=ttl,
-        )
+        return Probe(self.network, self.index, address, asked)
 
     def traceroute(
         self, destination: str | IPv4Address, max_hops: int = 30, probes: int = 3, timeout: str | int = "5s"
@@ -139,16 +116,8 @@ class NodeHandle:
         if not 1 <= probes <= 10:
             raise UsageError("probes: must be 1 to 10")
         address = self.network.resolve(destination)
-        with Probe(
-            self.network,
-            self.index,
-            address,
-            count=max_hops * probes,
-            interval_ns=duration_ns(TRACE_INTERVAL, "interval"),
-            timeout_ns=duration_ns(timeout, "timeout"),
-            ttl=max_hops,
-            probes_per_ttl=probes,
-        ) as probe:
+        asked = Ping(max_hops * probes, interval=TRACE_INTERVAL, timeout=timeout, ttl=max_hops)
+        with Probe(self.network, self.index, address, asked, probes_per_ttl=probes) as probe:
             await probe.finish()
             return trace(address, probe.statistics()["sent_packets"], probe.replies, probes)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from manystack.errors import UsageError
 from manystack.loop import SECOND_NS
 from manystack.network import Network
+from manystack.ping import Ping
 from manystack.results import TIME_EXCEEDED, Hop, PingResult, Reply, TracerouteResult
 from manystack.topology.quantity import parse_duration, parse_size
 
@@ -50,30 +51,26 @@ class Probe:
         network: Network,
         node: int,
         destination: IPv4Address,
+        asked: Ping,
         *,
-        count: int,
-        interval_ns: int,
-        timeout_ns: int,
-        data_bytes: int = 56,
-        ttl: int = 64,
         probes_per_ttl: int = 0,
     ) -> None:
         self._network = network
         self.destination = destination
-        self.size_bytes = data_bytes
+        self.size_bytes = size_bytes(asked.size, "size")
         self.replies: list[Reply] = []
-        self._interval_ns = interval_ns
+        self._interval_ns = duration_ns(asked.interval, "interval")
         self._began_ns = network.now_ns
         try:
             self._flow = network.switch.add_ping(
                 node,
                 int(destination),
-                interval_ns=interval_ns,
-                count=count,
-                size_bytes=data_bytes,
+                interval_ns=self._interval_ns,
+                count=asked.count,
+                size_bytes=self.size_bytes,
                 start_ns=self._began_ns,
-                timeout_ns=timeout_ns,
-                ttl=ttl,
+                timeout_ns=duration_ns(asked.timeout, "timeout"),
+                ttl=asked.ttl,
                 probes_per_ttl=probes_per_ttl,
                 keep_replies=True,
             )

@@ -18,7 +18,8 @@ from manystack.control.stream import ClientStream
 from manystack.errors import UsageError
 from manystack.handles import LinkHandle, NodeHandle
 from manystack.network import Event, Network
-from manystack.record.capture import Captures
+from manystack.ping import DEFAULT_PING, MOST_REQUESTS
+from manystack.record.capture import WHOLE_FRAMES, Captures
 from manystack.report.summary import Summary
 from manystack.results import mac_text, plain
 from manystack.shaping import plain_settings
@@ -180,13 +181,13 @@ async def show_stats(call: Any, node: Name | None = None) -> Any:
 
 
 @operation()
-async def capture(call: Any, interfaces: list[Name], snap_length: Name = "65664B") -> Any:
+async def capture(call: Any, interfaces: list[Name], snap_length: Name | None = None) -> Any:
     """A pcapng stream of what passes interfaces, in parts, until it is cancelled; then how much it was."""
     engine: Controlled = call.engine
     stream = ClientStream(engine.network)
     chosen = engine.captures.expand(interfaces)
     try:
-        snap_bytes = parse_size(snap_length)
+        snap_bytes = WHOLE_FRAMES if snap_length is None else parse_size(snap_length)
     except ValueError as error:
         raise UsageError(f"snap length: {error}") from None
     begun = engine.captures.add("emu capture", chosen, snap_bytes, stream)
@@ -244,15 +245,17 @@ async def ping(
     call: Any,
     node: Name,
     destination: Name,
-    count: Annotated[int, Field(ge=0, le=1_000_000)] = 1,
-    interval: Name = "1s",
-    timeout: Name = "5s",
-    size: Name = "56B",
-    ttl: Annotated[int, Field(ge=1, le=255)] = 64,
+    count: Annotated[int, Field(ge=0, le=MOST_REQUESTS)] = DEFAULT_PING.count,
+    interval: Name = str(DEFAULT_PING.interval),
+    timeout: Name = str(DEFAULT_PING.timeout),
+    size: Name = str(DEFAULT_PING.size),
+    ttl: Annotated[int, Field(ge=1, le=255)] = DEFAULT_PING.ttl,
 ) -> Any:
     """Echo requests from a node; each answer is an item. Cancelled, it gives the result so far."""
     engine: Controlled = call.engine
-    with engine.node(node).start_ping(destination, count, interval, timeout, size, ttl) as probe:
+    with engine.node(node).start_ping(
+        destination, count, interval=interval, timeout=timeout, size=size, ttl=ttl
+    ) as probe:
         await call.send({"destination": str(probe.destination), "size_bytes": probe.size_bytes})
         try:
             async for reply in probe.answers():

@@ -25,10 +25,11 @@ from manystack.network import Network
 from manystack.record import pcapng
 from manystack.record.sinks import Sink, open_sink
 from manystack.text import plural
+from manystack.topology.model import LONGEST_FRAME
 from manystack.wiring import WITH_STACK
 
-WHOLE_FRAMES = 65664
-"""The snap length that cuts nothing: no frame is longer."""
+WHOLE_FRAMES = LONGEST_FRAME
+"""The snap length that cuts nothing."""
 PART_BYTES = 1 << 18
 """About how much of frames is written at once."""
 GATHER_S = 0.002
