@@ -22,7 +22,7 @@ from bench.peers.forwarder import Forwarder
 from bench.peers.pacer import Journey, compile_pacer, pace
 from bench.plot import plot_distributions
 from manystack import Engine
-from manystack.verdict import bucket_quantile_ns, own_losses
+from manystack.report.verdict import bucket_quantile_ns, own_losses
 
 SMALL_FRAME_BYTES, FULL_FRAME_BYTES = 60, 1514
 DELAY_NS = 1_000_000
@@ -84,7 +84,7 @@ class Route:
         return 2 * lossy > TRIALS
 
     def _lost(self) -> int:
-        return sum(own_losses(self.emu, self.emu.switch.statistics()).values())
+        return sum(own_losses(self.emu.network, self.emu.switch.statistics()).values())
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from xml.sax.saxutils import escape
 from rich.console import Console, RenderableType
 
 from manystack import Engine, Topology
+from manystack.report.view import RATE_NS, LiveView
 from manystack.topology.quantity import parse_duration
-from manystack.view import RATE_NS, LiveView
 
 ROOT = Path(__file__).parents[1]
 TOPOLOGY = ROOT / "examples" / "three-routers.yaml"
@@ -41,7 +41,7 @@ def view_at(moment: str, time: str | None = None) -> tuple[Console, RenderableTy
     """Run the example up to an emulated moment; return its live view there, and the console it is for."""
     console = Console(file=io.StringIO(), width=COLUMNS, height=LINES, force_terminal=True)
     with Engine(Topology.load(TOPOLOGY), time=time) as engine:
-        view = LiveView(engine, console)
+        view = LiveView(engine.network, console)
         unsubscribe = engine.subscribe(view.event)
         engine.run(parse_duration(moment) - RATE_NS)
         # What is drawn first is the base of the rates that are drawn second.

@@ -1,4 +1,8 @@
-"""Manystack: many network stacks in one process, an exact and repeatable network emulator."""
+"""Manystack: many network stacks in one process, an exact and repeatable network emulator.
+
+Here is what a user holds: a topology, the engine that runs it, what that records and reports, the commands.
+Which of them may use which is in `tests/test_floors.py`.
+"""
 
 from typing import TYPE_CHECKING, Any
 

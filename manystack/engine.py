@@ -5,36 +5,32 @@ Every call that waits for emulated time exists twice: `name(...)` runs the engin
 """
 
 import asyncio
-import difflib
 import os
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
-from time import monotonic_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from manystack.capture import WHOLE_FRAMES, Capture, Captures, open_file
 from manystack.core import _switch as core
 from manystack.errors import ManystackError, UsageError
-from manystack.eventfile import EventFile
 from manystack.handles import LinkHandle, NodeHandle
-from manystack.host import HostTap, open_tap
-from manystack.loop import SECOND_NS, EngineLoop, Progress
-from manystack.nic import HostNic, open_nic
+from manystack.host.nic import open_nic
+from manystack.host.runtime import Runtime
+from manystack.host.tap import open_tap
+from manystack.loop import SECOND_NS, Progress
+from manystack.network import Event, Network
 from manystack.probes import duration_ns
-from manystack.runtime import Runtime
-from manystack.summary import Summary, summarize
+from manystack.record.capture import WHOLE_FRAMES, Capture, Captures, open_file
+from manystack.record.eventfile import EventFile
+from manystack.report.summary import Summary, summarize
+from manystack.report.verdict import Verdict, Watch
 from manystack.topology import PlacedError, TimeMode, Topology, TopologyError
 from manystack.topology.model import DEVICE_KINDS
-from manystack.verdict import Verdict, Watch
-from manystack.wiring import wire
 
 if TYPE_CHECKING:
-    from manystack.control import ControlServer
+    from manystack.control.server import ControlServer
 
 _T = TypeVar("_T")
 
@@ -43,19 +39,6 @@ SLICE_NS = 10_000_000
 
 FAR_NS = 3600 * SECOND_NS
 """How far a run without a moment in mind may look ahead while flows are running: their end is an event."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened in the network: when (ns), what, and to whom."""
-
-    time_ns: int
-    kind: str
-    subject: str
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.subject} {self.detail}".rstrip()
 
 
 class Engine:
@@ -80,66 +63,43 @@ class Engine:
         run_hash: bool = True,
         events: str | Path | None = None,
     ) -> None:
-        self.topology = topology
-        self.mode = _time_mode(topology, time)
-        self.seed = topology.seed if seed is None else seed
-        self.name = topology.name if name is None else name
-        self._device_nodes = {
-            node: model.kind for node, model in topology.nodes.items() if model.kind in DEVICE_KINDS
-        }
-        if self.is_virtual and self._device_nodes:
-            raise TopologyError(
-                [
-                    PlacedError(
-                        f"nodes.{node}",
-                        f"a {kind} lives in real time; run with time real or xN, or remove it",
-                    )
-                    for node, kind in self._device_nodes.items()
-                ]
-            )
-        self._is_public = name is not None or bool(self._device_nodes)
-        self.has_run_hash = run_hash and self.is_virtual
-        """Whether all that arrives by a link is hashed: see Summary.run_hash."""
-        self.switch = core.Switch(
-            real_time=not self.is_virtual,
-            dilation=self.mode.factor,
-            proof=self.has_run_hash or events is not None,
-        )
-        """The compiled engine itself, for what has no name here."""
-        self.taps: dict[str, HostTap] = {}
-        self.nics: dict[str, HostNic] = {}
-        self.lost_devices: set[str] = set()
-        """The taps and nics whose device is down or has been deleted; their links are down."""
-        self.outside_changes: list[str] = []
-        self.event_file: EventFile | None = None
         self._events_path = None if events is None else Path(events)
-        self.drains: list[Callable[[], object]] = []
-        """Called when a ring of the switch is half full, to read those that they are for: Switch.drain."""
-        self.switch.drain = self._drain
         self._cleanup = ExitStack()
-        self._cleanup.callback(self._close_switch)
         self._state = "built"
-        self._closed_ns = 0
-        self._began_wall_ns = self._ended_wall_ns = 0
-        self._subscribers: list[Callable[[Event], None]] = []
-        self._waiters: dict[int, asyncio.Future[None]] = {}
-        self._lost_events = 0
         self._runs: dict[asyncio.Future[str], bool] = {}
         self._stop_reason: str | None = None
         self._server: ControlServer | None = None
-        try:
-            self.wiring = wire(topology, self.switch, self.seed)
-        except BaseException:
-            self._cleanup.close()
-            raise
-        self._running = {state.flow for state in self.wiring.flows}
-        self._index_names = list(self.wiring.nodes)
-        self.loop = EngineLoop(self)
+        mode = _time_mode(topology, time)
+        if mode.kind == "virtual":
+            _refuse_devices(topology)
+        self.network = Network(
+            topology,
+            mode,
+            topology.seed if seed is None else seed,
+            topology.name if name is None else name,
+            self,
+            has_run_hash=run_hash and mode.kind == "virtual",
+            tells_arrivals=events is not None,
+        )
+        """What runs here, as it is now."""
+        self._cleanup.callback(self._close_network)
+        self._is_public = name is not None or bool(self.network.device_nodes)
+        self.topology = topology
+        self.mode = mode
+        self.seed = self.network.seed
+        self.name = self.network.name
+        self.switch = self.network.switch
+        """The compiled engine itself, for what has no name here."""
+        self.wiring = self.network.wiring
+        self.loop = self.network.loop
         """The asyncio loop on this engine's clock."""
-        self._watch = Watch(self)
-        self.captures = Captures(self)
+        self.network.flows_changed = self._check_traffic_done
+        self.event_file: EventFile | None = None
+        self._watch = Watch(self.network)
+        self.captures = Captures(self.network)
         """What is being captured: see capture()."""
-        self.drains.append(self.captures.drain)
+        self._drains: list[Callable[[], object]] = [self.captures.drain]
+        self.switch.drain = self._drain
 
     def start(self) -> None:
         """Open devices and the control socket, all or none; then, in real time, let time begin."""
@@ -155,7 +115,7 @@ class Engine:
             if self._events_path is not None:
                 self._open_event_file(self._events_path)
             self._open_captures()
-            self._began_wall_ns = monotonic_ns()
+            self.network.begin()
             if not self.is_virtual:
                 self.switch.start()
                 self._cleanup.callback(self.switch.stop)
@@ -174,7 +134,7 @@ class Engine:
             raise RuntimeError(
                 "close() inside the engine's own loop would cut it off; call stop() and leave the loop"
             )
-        self._ended_wall_ns = monotonic_ns()
+        self.network.end()
         try:
             # First what runs on the loop, while time still moves; then the data path; then what it used.
             if self._server is not None:
@@ -197,7 +157,7 @@ class Engine:
     @property
     def is_virtual(self) -> bool:
         """Whether time runs as fast as it can, and only while a call waits for it."""
-        return self.mode.kind == "virtual"
+        return self.network.is_virtual
 
     @property
     def dilation(self) -> int:
@@ -207,14 +167,12 @@ class Engine:
     @property
     def now_ns(self) -> int:
         """Emulated nanoseconds since the start."""
-        return self._closed_ns if self._state == "closed" else self.switch.now_ns
+        return self.network.now_ns
 
     @property
     def wall_ns(self) -> int:
         """Real nanoseconds since the start."""
-        if self._state == "built":
-            return 0
-        return (self._ended_wall_ns or monotonic_ns()) - self._began_wall_ns
+        return self.network.wall_ns
 
     def run(self, duration: str | int | None = None) -> str:
         """Let the network run for a while ("10s", or ns), or until it is over; say why it ended.
@@ -278,8 +236,8 @@ class Engine:
         """Return a node by its name."""
         model = self.topology.nodes.get(name)
         if model is None:
-            raise UsageError(f"no node {name!r} in {self.name}{_similar(name, self.topology.nodes)}")
-        return NodeHandle(self, name, model.kind, self.wiring.nodes[name])
+            raise UsageError(self.network.no_node(name))
+        return NodeHandle(self.network, self, name, model.kind, self.wiring.nodes[name])
 
     def nodes(self) -> list[NodeHandle]:
         """Return every node, in the order of the topology."""
@@ -287,18 +245,18 @@ class Engine:
 
     def link(self, a: str, b: str) -> LinkHandle:
         """Return the link between two interfaces (`node.interface`; the node alone where it has only one)."""
-        a, b = self._interface(a), self._interface(b)
+        a, b = self.network.interface(a), self.network.interface(b)
         index = self.wiring.link_of.get(a)
         if index is None or self.wiring.link_of.get(b) != index or a == b:
             state = None if index is None else self.wiring.links[index]
             peer = "nothing" if state is None else state.ends[state.ends[0] == a]
             raise UsageError(f"no link between {a} and {b}: {a} is linked to {peer}")
         state = self.wiring.links[index]
-        return LinkHandle(self, state, state.ends[0] != a)
+        return LinkHandle(self.network, state, state.ends[0] != a)
 
     def links(self) -> list[LinkHandle]:
         """Return every link, in the order of the topology."""
-        return [LinkHandle(self, state, False) for state in self.wiring.links]
+        return [LinkHandle(self.network, state, False) for state in self.wiring.links]
 
     def capture(self, file: str | Path, *interfaces: str, snap_length: int = WHOLE_FRAMES) -> Capture:
         """Write what passes interfaces to a pcapng file until the capture or the engine is closed.
@@ -310,46 +268,17 @@ class Engine:
         self.start()
         return open_file(self.captures, Path(file), interfaces, snap_length)
 
-    def no_interface(self, name: str) -> str:
-        """Say that there is no such interface, and what may have been meant."""
-        return f"no interface {name!r} in {self.name}{_similar(name, self.wiring.interfaces)}"
-
-    def resolve(self, destination: str | IPv4Address) -> IPv4Address:
-        """Return the address that is meant: an address as it is, a node's name as its first one."""
-        if isinstance(destination, IPv4Address):
-            return destination
-        model = self.topology.nodes.get(destination)
-        if model is not None:
-            for _, address in model.addressed():
-                return address.ip
-            raise UsageError(f"node {destination} has no address")
-        try:
-            return IPv4Address(destination)
-        except AddressValueError:
-            hint = _similar(destination, self.topology.nodes)
-            raise UsageError(f"{destination!r} is neither an IPv4 address nor a node{hint}") from None
-
     # Events and results.
 
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Call `listener` with every event from now on; call what is returned to end that."""
-        self._subscribers.append(listener)
-        return lambda: self._subscribers.remove(listener)
-
-    def publish(self, kind: str, subject: str, detail: str = "") -> None:
-        """Tell every subscriber of an event that happens now."""
-        self._tell(Event(self.now_ns, kind, subject, detail))
-
-    def note_outside_change(self, what: str) -> None:
-        """Remember that somebody outside changed a virtual run, which therefore cannot be repeated."""
-        if self.is_virtual:
-            self.outside_changes.append(what)
+        return self.network.subscribe(listener)
 
     def summary(self) -> Summary:
         """Return what the network has done so far: traffic, links, drops, the engine's own losses, times."""
         self._require_open()
         self.switch.settle()
-        return summarize(self)
+        return summarize(self.network, self.verdict())
 
     def verdict(self) -> Verdict:
         """Return whether the run so far can be relied on; where not, when and by how much."""
@@ -359,24 +288,7 @@ class Engine:
     @property
     def is_degraded(self) -> bool:
         """Whether the last whole second was degraded; it is looked at while the engine's loop runs."""
-        return self._watch.is_degraded
-
-    # Flows: for handles and probes.
-
-    def watch_flow(self, flow: int) -> "asyncio.Future[None]":
-        """Return a future that is done when the flow is."""
-        waiter: asyncio.Future[None] = self.loop.create_future()
-        self._waiters[flow] = waiter
-        self._running.add(flow)
-        return waiter
-
-    def remove_flow(self, flow: int) -> None:
-        """End a flow that watch_flow() was called for."""
-        self._waiters.pop(flow, None)
-        self._running.discard(flow)
-        if self._state == "started":
-            self.switch.remove_flow(flow)
-            self._check_traffic_done()
+        return self.network.is_degraded
 
     # The loop's side: see loop.Timeline.
 
@@ -386,11 +298,11 @@ class Engine:
         if until_ns is None:
             following = switch.next_event_ns
             if following is None:
-                return Progress.EVENT if self._dispatch() else Progress.IDLE
-            until_ns = following + FAR_NS if self._running else following
+                return Progress.EVENT if self.network.take_events() else Progress.IDLE
+            until_ns = following + FAR_NS if self.network.running_flows else following
         reached = switch.run(until_ns, stop_on_event=True, wall_limit_ns=SLICE_NS)
         self.captures.drain()
-        if self._dispatch():
+        if self.network.take_events():
             return Progress.EVENT
         return Progress.REACHED if reached else Progress.SLICE
 
@@ -402,31 +314,31 @@ class Engine:
 
     def _open_nics(self) -> None:
         nodes: dict[object, str] = {}
-        for name, kind in self._device_nodes.items():
+        for name, kind in self.network.device_nodes.items():
             if kind != "nic":
                 continue
             node = self.topology.nodes[name]
             nic = open_nic(node.device, node.namespace)
-            self.nics[name] = self._cleanup.enter_context(closing(nic))
+            self.network.nics[name] = self._cleanup.enter_context(closing(nic))
             other = nodes.setdefault(nic.identity, name)
             if other != name:
                 raise UsageError(f"nic {node.device}: the nodes {other} and {name} share this device")
             self.switch.attach_nic(self.wiring.nodes[name], nic.fd)
 
     def _open_taps(self, runtime: Runtime) -> None:
-        for name, kind in self._device_nodes.items():
+        for name, kind in self.network.device_nodes.items():
             if kind != "tap":
                 continue
             node = self.topology.nodes[name]
             tap = open_tap(node.device, node.namespace, node.addresses, node.routes, node.mtu, runtime)
-            self.taps[name] = self._cleanup.enter_context(closing(tap))
-        for name, tap in self.taps.items():
+            self.network.taps[name] = self._cleanup.enter_context(closing(tap))
+        for name, tap in self.network.taps.items():
             self.switch.attach_tap(self.wiring.nodes[name], tap.fd, takes_udp="uso4" in tap.offloads)
 
     def _open_event_file(self, path: Path) -> None:
-        self.event_file = EventFile(self, path)
+        self.event_file = EventFile(self.network, path)
         self._cleanup.callback(self.event_file.close)
-        self.drains.append(self.event_file.drain)
+        self._drains.append(self.event_file.drain)
         if not self.is_virtual:
             ring_fd = self.switch.ring_fd(core.EVENT_RING)
             self.loop.add_reader(ring_fd, self._arrivals_told, ring_fd)
@@ -450,12 +362,12 @@ class Engine:
                 raise TopologyError([PlacedError(f"capture[{number}]", str(error))]) from None
 
     def _drain(self) -> None:
-        for drain in self.drains:
+        for drain in self._drains:
             drain()
 
     def _serve(self, runtime: Runtime) -> None:
         # Imported here: networks without a name need no ZeroMQ.
-        from manystack.control import ControlServer
+        from manystack.control.server import ControlServer
 
         self._server = ControlServer(self, runtime.control_endpoint)
         self._complete(self.loop.create_task(self._server.start()))
@@ -471,72 +383,11 @@ class Engine:
 
     def _events_arrived(self, event_fd: int) -> None:
         os.eventfd_read(event_fd)  # before taking events, so that none can come unnoticed in between
-        self._dispatch()
-
-    def _dispatch(self) -> bool:
-        events = self.switch.take_events()
-        lost_events = self.switch.lost_events
-        if lost_events != self._lost_events:
-            self._lost_events = lost_events
-            events += self._looked_up()
-        for time_ns, kind, index in events:
-            if kind == core.FLOW_DONE:
-                if index not in self._running or not self._is_done(index):
-                    continue
-                self._running.remove(index)
-                waiter = self._waiters.get(index)
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(None)
-            elif kind == core.DEVICE_GONE:
-                if self._index_names[index] in self.lost_devices:
-                    continue
-                self._device_is_gone(self._index_names[index])
-            event = self._named(time_ns, kind, index)
-            if event is not None:
-                self._tell(event)
-        if events:
-            self._check_traffic_done()
-        return bool(events)
-
-    def _looked_up(self) -> list[tuple[int, int, int]]:
-        """Return events for what cannot be left untold, because somebody waits for it or it lasts.
-
-        Some of it may have been told, or be about to be.
-        """
-        switch, now_ns = self.switch, self.now_ns
-        done = [(now_ns, core.FLOW_DONE, flow) for flow in sorted(self._running) if self._is_done(flow)]
-        devices = (self.wiring.nodes[name] for name in self._device_nodes)
-        gone = [(now_ns, core.DEVICE_GONE, node) for node in devices if switch.is_device_gone(node)]
-        return done + gone
-
-    def _is_done(self, flow: int) -> bool:
-        # The event may be about an earlier flow of the same number, which was removed before it was read.
-        return self.switch.flow(flow, quantiles=False)["done"]
-
-    def _named(self, time_ns: int, kind: int, index: int) -> Event | None:
-        if kind == core.FLOW_DONE:
-            for number, flow in enumerate(self.wiring.flows):
-                if flow.flow == index:
-                    return Event(time_ns, "traffic-done", f"traffic[{number}]", flow.label)
-        elif kind == core.NEIGHBOR_FAILED:
-            return Event(time_ns, "neighbor-failed", self._index_names[index])
-        elif kind == core.DEVICE_GONE:
-            name = self._index_names[index]
-            return Event(time_ns, "device-gone", name, self.topology.nodes[name].device)
-        return None
-
-    def _device_is_gone(self, name: str) -> None:
-        self.lost_devices.add(name)
-        link = self.wiring.link_of.get(f"{name}.{self.topology.nodes[name].device}")
-        if link is not None:
-            self.wiring.links[link].up = False
-
-    def _tell(self, event: Event) -> None:
-        for listener in tuple(self._subscribers):
-            listener(event)
+        self.network.take_events()
 
     def _check_traffic_done(self) -> None:
-        if not self.is_virtual and self.wiring.flows and not self._running and not self._device_nodes:
+        network = self.network
+        if network.wiring.flows and not (network.is_virtual or network.running_flows or network.device_nodes):
             self._finish_runs("traffic done", open_only=True)
 
     def _stop_runs(self, reason: str) -> None:
@@ -549,25 +400,13 @@ class Engine:
             _resolve(future, reason)
         return bool(over)
 
-    def _interface(self, name: str) -> str:
-        if name in self.wiring.interfaces:
-            return name
-        only = self.wiring.interfaces_of.get(name)
-        if only is not None and len(only) == 1:
-            return f"{name}.{only[0]}"
-        if only:
-            names = ", ".join(f"{name}.{interface}" for interface in only)
-            raise UsageError(f"{name} has more than one interface: name one of {names}")
-        raise UsageError(self.no_interface(name))
-
     def _require_open(self) -> None:
         if self._state == "closed":
             raise RuntimeError("the engine is closed")
 
-    def _close_switch(self) -> None:
-        self._closed_ns = self.switch.now_ns
+    def _close_network(self) -> None:
         self._state = "closed"
-        self.switch.close()
+        self.network.close()
 
     def _close_loop(self) -> None:
         loop = self.loop
@@ -586,9 +425,17 @@ def _resolve(future: "asyncio.Future[str]", reason: str) -> None:
         future.set_result(reason)
 
 
-def _similar(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=3)
-    return f" (did you mean {' or '.join(close)}?)" if close else ""
+def _refuse_devices(topology: Topology) -> None:
+    """Raise TopologyError for each tap and nic: there are none in virtual time."""
+    errors = [
+        PlacedError(
+            f"nodes.{name}", f"a {node.kind} lives in real time; run with time real or xN, or remove it"
+        )
+        for name, node in topology.nodes.items()
+        if node.kind in DEVICE_KINDS
+    ]
+    if errors:
+        raise TopologyError(errors)
 
 
 def _time_mode(topology: Topology, time: str | TimeMode | None) -> TimeMode:

@@ -1,4 +1,7 @@
-"""The one family of errors that a user of Manystack meets."""
+"""The one family of errors that a user of Manystack meets, and the exit codes of commands."""
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C that is no ordinary end: 128 and the number of the signal, as in shells."""
 
 
 class ManystackError(Exception):

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Self
 
 from manystack.errors import UsageError
 from manystack.loop import SECOND_NS
+from manystack.network import Network
+from manystack.ping import Ping
 from manystack.results import TIME_EXCEEDED, Hop, PingResult, Reply, TracerouteResult
 from manystack.topology.quantity import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from manystack.core._switch import FlowStatistics
-    from manystack.engine import Engine
 
 LOOK_NS = 20_000_000
 """How often a running ping is asked for new answers in real time."""
@@ -47,39 +48,35 @@ class Probe:
 
     def __init__(
         self,
-        engine: "Engine",
+        network: Network,
         node: int,
         destination: IPv4Address,
+        asked: Ping,
         *,
-        count: int,
-        interval_ns: int,
-        timeout_ns: int,
-        data_bytes: int = 56,
-        ttl: int = 64,
         probes_per_ttl: int = 0,
     ) -> None:
-        self._engine = engine
+        self._network = network
         self.destination = destination
-        self.size_bytes = data_bytes
+        self.size_bytes = size_bytes(asked.size, "size")
         self.replies: list[Reply] = []
-        self._interval_ns = interval_ns
-        self._began_ns = engine.now_ns
+        self._interval_ns = duration_ns(asked.interval, "interval")
+        self._began_ns = network.now_ns
         try:
-            self._flow = engine.switch.add_ping(
+            self._flow = network.switch.add_ping(
                 node,
                 int(destination),
-                interval_ns=interval_ns,
-                count=count,
-                size_bytes=data_bytes,
+                interval_ns=self._interval_ns,
+                count=asked.count,
+                size_bytes=self.size_bytes,
                 start_ns=self._began_ns,
-                timeout_ns=timeout_ns,
-                ttl=ttl,
+                timeout_ns=duration_ns(asked.timeout, "timeout"),
+                ttl=asked.ttl,
                 probes_per_ttl=probes_per_ttl,
                 keep_replies=True,
             )
         except ValueError as error:
             raise UsageError(str(error)) from None
-        self._done = engine.watch_flow(self._flow)
+        self._done = network.watch_flow(self._flow)
 
     def __enter__(self) -> Self:
         return self
@@ -87,11 +84,11 @@ class Probe:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._engine.remove_flow(self._flow)
+        self._network.remove_flow(self._flow)
 
     def statistics(self) -> "FlowStatistics":
         """Return the flow's counters."""
-        return self._engine.switch.flow(self._flow, quantiles=False)
+        return self._network.switch.flow(self._flow, quantiles=False)
 
     async def finish(self) -> None:
         """Wait until all requests are answered or given up."""
@@ -101,7 +98,7 @@ class Probe:
 
     async def answers(self) -> AsyncIterator[Reply]:
         """Give each answer soon after it came, until all requests are answered or given up."""
-        look_ns = self._interval_ns if self._engine.is_virtual else LOOK_NS
+        look_ns = self._interval_ns if self._network.is_virtual else LOOK_NS
         done = False
         while not done:
             done = await self._wait(look_ns)
@@ -116,7 +113,7 @@ class Probe:
             statistics["sent_packets"],
             statistics["received_packets"],
             tuple(self.replies),
-            self._engine.now_ns - self._began_ns,
+            self._network.now_ns - self._began_ns,
         )
 
     async def _wait(self, longest_ns: int) -> bool:
@@ -133,7 +130,7 @@ class Probe:
                 ttl=reply["ttl"],
                 rtt_ns=reply["rtt_ns"],
             )
-            for reply in self._engine.switch.take_replies(self._flow)
+            for reply in self._network.switch.take_replies(self._flow)
         ]
         self.replies += fresh
         return fresh

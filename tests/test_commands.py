@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from manystack.commands.emu import main as emu_command
 from manystack.commands.probe import hop_line
 from manystack.commands.run import main as run_command
-from manystack.runtime import running
+from manystack.host.runtime import running
 
 NAME = f"commands-{os.getpid()}"
 RUN = [sys.executable, "-c", "from manystack.commands.run import main; main()"]
@@ -169,7 +169,7 @@ def test_ctrl_c_during_imports_is_quiet(topology: Path) -> None:
 
 @pytest.mark.parametrize(
     "where",
-    ["manystack.topology.Topology.load", "manystack.engine.wire", "manystack.engine.Engine._open_captures"],
+    ["manystack.topology.Topology.load", "manystack.network.wire", "manystack.engine.Engine._open_captures"],
 )
 def test_ctrl_c_before_a_run_has_begun_is_quiet_and_leaves_nothing(
     topology: Path, monkeypatch: pytest.MonkeyPatch, where: str

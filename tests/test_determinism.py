@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from manystack import Engine, Topology
 from manystack.commands.emu import main as emu_command
-from manystack.summary import Summary, summary_lines
+from manystack.report.summary import Summary, summary_lines
 
 OFFICE_HASH = "791b02cb104844761e77ea0c8aeda24d58ed8c2f4d8bf717826b19829512a6db"
 """Of the network below, whatever has built the engine. If it changes, so does every run of a user: say in the

@@ -303,6 +303,8 @@ def test_whoever_waits_for_a_flow_is_woken_when_the_event_was_lost() -> None:
                 pass  # the loop, which would read events, does not run
             emu.run_until_complete(asyncio.wait_for(probe.finish(), 20))
         assert emu.run_until_complete(asyncio.wait_for(emu.async_run(), 20)) == "traffic done"
+    # Whether the machine kept up while this test let nobody else run is not the question.
+    told = [event for event in told if not event.startswith(("degraded", "valid"))]
     assert told == [f"traffic-done traffic[0] {emu.wiring.flows[0].label}"]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from manystack import Engine, Topology
 from manystack.core import Switch
 from manystack.core import _switch as core
-from manystack.engine import Event
+from manystack.network import Event
 
 SECOND = 1_000_000_000
 MIB = 1 << 20

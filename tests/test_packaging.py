@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import venv
 import zipfile
 from collections import defaultdict
@@ -82,6 +83,13 @@ def lend_requirements(name: str, site: Path) -> None:
 def test_generated_c_is_not_in_the_repository() -> None:
     outside_bench = [name for name in tracked_files("*.c", "*.so") if not name.startswith("bench/peers/")]
     assert outside_bench == []
+
+
+def test_every_folder_is_packaged() -> None:
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    python = {Path(name).parent for name in tracked_files("manystack/*.py")}
+    engine = {"manystack" / Path(name).parent for name in tracked_files("core/*.pxd")}
+    assert setup["packages"] == sorted(".".join(folder.parts) for folder in python | engine)
 
 
 @pytest.mark.slow

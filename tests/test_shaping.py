@@ -7,8 +7,8 @@ import pytest
 
 from manystack import Engine, Topology
 from manystack.errors import UsageError
+from manystack.report.summary import pipe_table
 from manystack.shaping import shaping_of
-from manystack.summary import pipe_table
 from manystack.topology import PipeParameters, TopologyError, changed_parameters
 from manystack.topology.changes import nested
 from manystack.topology.disciplines import KNOWN
@@ -265,7 +265,7 @@ def test_what_the_engine_does_not_take_leaves_both_directions(monkeypatch: pytes
                 set_pipe(pipe, **settings)
 
         with monkeypatch.context() as patch:
-            patch.setattr(engine, "switch", Refusing())
+            patch.setattr(engine.network, "switch", Refusing())
             with pytest.raises(UsageError, match="not this"):
                 link.set(delay="9ms")
         assert [delay_ns for _, delay_ns in calls] == [9_000_000, 9_000_000, 5_000_000]

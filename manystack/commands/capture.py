@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 
 import click
 
-from manystack.client import Client, find, interrupts_at_once
 from manystack.commands.common import echo_json, network_options
+from manystack.control.client import Client, find, interrupts_at_once
 from manystack.errors import ManystackError, UsageError
 from manystack.text import plural
 
@@ -22,13 +22,12 @@ from manystack.text import plural
 @click.option(
     "-s",
     "--snap-length",
-    default="65664B",
     metavar="SIZE",
     help="Bytes of each frame to keep, such as 96B; default: all.",
 )
 @network_options
 def capture(
-    interfaces: tuple[str, ...], file: Path | None, snap_length: str, name: str | None, as_json: bool
+    interfaces: tuple[str, ...], file: Path | None, snap_length: str | None, name: str | None, as_json: bool
 ) -> None:
     """Show what passes interfaces as pcapng, until Ctrl-C or the end of the network.
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from manystack.client import Client, find
 from manystack.commands.common import Group, echo_json, network_options
+from manystack.control.client import Client, find
 from manystack.errors import UsageError
 from manystack.topology.traces import FILE_KEYS
 

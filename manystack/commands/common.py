@@ -9,8 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from manystack.commands.entry import INTERRUPTED
-from manystack.errors import ManystackError, UsageError
+from manystack.errors import INTERRUPTED, ManystackError, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 

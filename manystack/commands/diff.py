@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from manystack.commands.common import Command, echo_json, echo_lines, fail_quietly
-from manystack.difference import Comparison, Difference, Seen, compare
+from manystack.record.difference import Comparison, Difference, Seen, compare
 from manystack.text import plural
 from manystack.topology.quantity import format_duration
 

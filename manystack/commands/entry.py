@@ -5,8 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-INTERRUPTED = 130
-"""The exit code after Ctrl-C that is no ordinary end: 128 and the number of the signal, as in shells."""
+from manystack.errors import INTERRUPTED
 
 
 def emu_run() -> None:

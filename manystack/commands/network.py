@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from manystack.client import Client, find
 from manystack.commands.common import echo_json, echo_lines, network_options
+from manystack.control.client import Client, find
 from manystack.errors import ManystackError
-from manystack.runtime import running
+from manystack.host.runtime import running
 from manystack.text import NOTHING, clock_text, count_text, table
 
 UNKNOWN = ("time", "seed", "now_ns", "wall_ns", "nodes", "links")

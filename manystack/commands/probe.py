@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
-from manystack.client import Client, find
 from manystack.commands.common import echo_json, fail_quietly, network_options
+from manystack.control.client import Client, find
+from manystack.ping import DEFAULT_PING, MOST_REQUESTS
 from manystack.text import share_text
 
 VIRTUAL_COUNT = 4
@@ -19,22 +20,29 @@ UNREACHABLE_MARKS = {0: " !N", 1: " !H", 2: " !P", 4: " !F", 13: " !X"}
 @click.command()
 @click.argument("node")
 @click.argument("address")
-@click.option("-c", "--count", type=click.IntRange(1, 1_000_000), help="Requests; default: until Ctrl-C.")
-@click.option("-i", "--interval", default="1s", show_default=True, help="Between requests: 100ms, 1s.")
-@click.option("-s", "--size", default="56B", show_default=True, help="Bytes of data in a request.")
-@click.option("-t", "--ttl", type=click.IntRange(1, 255), default=64, show_default=True)
-@click.option("-W", "--timeout", default="5s", show_default=True, help="For the answer to the last request.")
+@click.option("-c", "--count", type=click.IntRange(1, MOST_REQUESTS), help="Requests; default: until Ctrl-C.")
+@click.option(
+    "-i", "--interval", default=DEFAULT_PING.interval, show_default=True, help="Between requests: 100ms, 1s."
+)
+@click.option(
+    "-s", "--size", default=DEFAULT_PING.size, show_default=True, help="Bytes of data in a request."
+)
+@click.option("-t", "--ttl", type=click.IntRange(1, 255), default=DEFAULT_PING.ttl, show_default=True)
+@click.option(
+    "-W",
+    "--timeout",
+    default=DEFAULT_PING.timeout,
+    show_default=True,
+    help="For the answer to the last request.",
+)
 @network_options
 def ping(
     node: str,
     address: str,
     count: int | None,
-    interval: str,
-    size: str,
-    ttl: int,
-    timeout: str,
     name: str | None,
     as_json: bool,
+    **settings: Any,
 ) -> None:
     """Ping ADDRESS (or a node) from the virtual NODE. Exit code 1 if nothing answered.
 
@@ -50,10 +58,7 @@ def ping(
             node=node,
             destination=address,
             count=count,
-            interval=interval,
-            size=size,
-            ttl=ttl,
-            timeout=timeout,
+            **settings,
         )
     if as_json:
         echo_json(result)

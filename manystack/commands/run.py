@@ -9,16 +9,16 @@ from typing import Any
 import click
 from rich.console import Console
 
-from manystack.capture import Capture
 from manystack.commands.check import load
 from manystack.commands.common import Command, echo_json, echo_lines, not_in_this_version
 from manystack.engine import Engine
-from manystack.eventfile import EventFile
 from manystack.probes import duration_ns
+from manystack.record.capture import Capture
+from manystack.record.eventfile import EventFile
+from manystack.report.summary import Summary, summary_lines
+from manystack.report.view import LiveView, PlainView, View, showing
 from manystack.results import plain
-from manystack.summary import Summary, summary_lines
 from manystack.text import plural
-from manystack.view import LiveView, PlainView, View, showing
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
@@ -137,7 +137,7 @@ async def _run(engine: Engine, view: View, duration: int | None) -> tuple[str, S
     for number, reason in signals.items():
         loop.add_signal_handler(number, engine.stop, reason)
     try:
-        with showing(view, engine):
+        with showing(view, engine.network):
             ended = await engine.async_run(duration)
             return ended, engine.summary()
     finally:
@@ -147,8 +147,8 @@ async def _run(engine: Engine, view: View, duration: int | None) -> tuple[str, S
 
 def _view(engine: Engine, as_json: bool) -> View:
     if not as_json and sys.stdout.isatty():
-        return LiveView(engine, Console())
-    return PlainView(engine, lambda line: _echo(line, as_json))
+        return LiveView(engine.network, Console())
+    return PlainView(engine.network, lambda line: _echo(line, as_json))
 
 
 def _echo(line: str, to_stderr: bool) -> Any:

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from manystack.client import Client, find
 from manystack.commands.common import Group, echo_json, echo_lines, network_options, not_in_this_version
+from manystack.control.client import Client, find
 from manystack.text import NOTHING, bytes_text, count_text, share_text, table, time_text
 
 

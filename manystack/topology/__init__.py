@@ -1,4 +1,7 @@
-"""Topologies: what a user describes, checked, and as the engine reads it."""
+"""Topologies: what a user describes, checked, and as the engine reads it.
+
+Uses `core`, `errors`.
+"""
 
 from manystack.topology.errors import PlacedError, TopologyError
 from manystack.topology.generate import generate

@@ -21,11 +21,12 @@ from typing import Any
 
 import pytest
 
-from manystack import Engine, Topology, nic, runtime
+from manystack import Engine, Topology
 from manystack.core import _switch as core
-from manystack.engine import Event
 from manystack.errors import ManystackError, UsageError
-from manystack.nic import open_nic
+from manystack.host import runtime
+from manystack.host.nic import open_nic
+from manystack.network import Event
 from manystack.topology import TopologyError
 
 pytestmark = pytest.mark.root
@@ -90,7 +91,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
 OPENER = """
 import sys
 from manystack.errors import UsageError
-from manystack.nic import open_nic
+from manystack.host.nic import open_nic
 try:
     nic = open_nic(sys.argv[1], sys.argv[2] or None)
     print("open", flush=True)
@@ -438,7 +439,7 @@ def test_frames_longer_than_the_device_takes_are_the_emulators_own_loss(
 
 
 def test_what_does_not_fit_into_the_queue_is_counted(hosts: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nic, "_RECEIVE_BYTES", 1 << 16)
+    monkeypatch.setattr("manystack.host.nic._RECEIVE_BYTES", 1 << 16)
     inside(LEFT, "sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1")  # the host itself is to send nothing
     opened = open_nic("left", MIDDLE)
     try:

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from manystack import Engine, Topology, host
-from manystack.engine import Event
-from manystack.summary import summary_lines
+from manystack import Engine, Topology
+from manystack.host import tap as host_tap
+from manystack.network import Event
+from manystack.report.summary import summary_lines
 
 pytestmark = pytest.mark.root
 
@@ -364,18 +365,18 @@ def test_a_kernel_without_an_offload_is_fallen_back_from_and_reported(
     real = fcntl.ioctl
 
     def ioctl(fd: Any, request: int, argument: Any = 0) -> Any:
-        if request == host._TUNSETOFFLOAD and argument & refused:
+        if request == host_tap._TUNSETOFFLOAD and argument & refused:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         return real(fd, request, argument)
 
-    monkeypatch.setattr(host.fcntl, "ioctl", ioctl)
+    monkeypatch.setattr("manystack.host.tap.fcntl.ioctl", ioctl)
     nodes = {
         "left": tap(ONE, "10.0.1.1/24"),
         "right": tap(TWO, "10.0.1.2/24"),
         "switch": {"kind": "switch"},
     }
     with Engine(topology(nodes, [{"ends": ["left", "switch"]}, {"ends": ["right", "switch"]}])) as engine:
-        assert engine.taps["left"].offloads == offloads
+        assert engine.network.taps["left"].offloads == offloads
         transfer((ONE, "10.0.1.1"), (TWO, "10.0.1.2"))
         summary = engine.summary()
         assert summary.own_loss_packets == {}

@@ -147,7 +147,7 @@ def test_udp_at_twice_the_rate_comes_out_at_the_rate_and_every_packet_is_account
             run(LEFT, "ping", "-n", "-c", "8", "-i", "0.2", "10.0.4.2")
             stamps_ns = json.loads(receiver.communicate("", timeout=60)[0])
         dropped = emu.link("r1.eth1", "r2.eth0").statistics()[0]["queue_drop_packets"]
-        own_loss = sum(tap.drops() for tap in emu.taps.values())
+        own_loss = sum(tap.drops() for tap in emu.network.taps.values())
     assert sent == len(stamps_ns) + dropped + own_loss
     assert dropped > 0
     # Once the queue has filled, the link is never idle. The median leaves out when the machine stood still.
