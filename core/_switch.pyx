@@ -12,15 +12,16 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, UINT64_MAX, int64_t, uint32_t, ui
 from libc.string cimport memset
 
 from .face.operations cimport (
-    Operation, do_add_route, do_announce, do_capture, do_copy_drops, do_copy_flow, do_copy_interface,
-    do_copy_late_stretches, do_copy_lateness, do_copy_macs, do_copy_neighbors, do_copy_pipe, do_copy_proof,
-    do_copy_routes, do_copy_worker, do_count_memory, do_delete_route, do_inject, do_lookup, do_remove_flow,
-    do_set_link_up, do_set_pipe, do_start_flow, do_stop_flow, do_take_frames, do_take_replies,
-    do_tell_arrivals,
+    Operation, do_add_route, do_announce, do_begin_echo, do_capture, do_copy_drops, do_copy_flow,
+    do_copy_interface, do_copy_late_stretches, do_copy_lateness, do_copy_macs, do_copy_neighbors,
+    do_copy_pipe, do_copy_proof, do_copy_routes, do_copy_worker, do_count_memory, do_delete_route, do_inject,
+    do_list_loopbacks, do_lookup, do_open_echo, do_open_loopback, do_remove_flow, do_set_link_up, do_set_pipe,
+    do_start_flow, do_stop_flow, do_take_frames, do_take_replies, do_tell_arrivals,
 )
 from .face.rows cimport (
     interface_counters, lateness_counters, pipe_counters, route_row, take_drops, take_flow, take_frame_rows,
-    take_late_stretches, take_macs, take_neighbors, take_reply_rows, take_routes, worker_counters,
+    take_indices, take_late_stretches, take_macs, take_neighbors, take_reply_rows, take_routes,
+    worker_counters,
 )
 from .face.shaping cimport discipline_numbers, probability_threshold, read_shaping
 from .headers.ether cimport mac_load
@@ -29,7 +30,10 @@ from .machine.platform cimport (
     atomic_load32, atomic_load64, atomic_store32, atomic_store64, host_clock_ns, must_resize,
 )
 from .machine.ring cimport ring_copy, ring_readable
-from .observe.lateness cimport LATE_NS, LATE_PERCENT, pipe_find_lateness, waits_new
+from .observe.lateness cimport (
+    LATE_NS, LATE_PERCENT, device_lateness, is_device, pipe_find_lateness, waits_new,
+)
+from .observe.proof cimport pipe_proof
 from .packet.pool cimport ROOM_LARGE
 from .packet.vnet cimport VNET_HEADER
 from .run.loop cimport TAG_TIMER, TAG_WAKE, worker_loop
@@ -40,12 +44,14 @@ from .run.tables cimport (
 from .run.waiting cimport new_epoll_fd, new_event_fd, new_timer_fd, signal_fd, watch_fd
 from .run.worker cimport next_event_ns, worker_enter, worker_run
 from .stack.address cimport interface_reaches, is_one_host
+from .stack.echo cimport echo_find
 from .stack.flow cimport UDP_STAMP
+from .stack.loopback cimport is_loopback
 from .stack.route cimport prefix_mask, route_find, route_set
 from .state.network cimport (
-    Address4, Command, FLOW_PING, FLOW_UDP, Flow, Interface, KIND_HOST, KIND_HUB, KIND_NIC, KIND_PORT,
-    KIND_ROUTER, KIND_SWITCH, KIND_TAP, Node, OBSERVE_PROOF, PORT_LIMIT, Pipe, ROUTE_CONNECTED, ROUTE_GATEWAY,
-    ROUTE_LOCAL, ROUTE_UNREACHABLE, Tables, Worker, sem_t,
+    Address4, Command, Echo, FLOW_PING, FLOW_UDP, Flow, Interface, KIND_HOST, KIND_HUB, KIND_NIC, KIND_PORT,
+    KIND_ROUTER, KIND_SWITCH, KIND_TAP, LOOPBACK_INDEX, LOOPBACK_PORT, Node, OBSERVE_PROOF, PORT_LIMIT, Pipe,
+    ROUTE_CONNECTED, ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Tables, Worker, sem_t,
 )
 from .state.reasons cimport capture_reasons, drop_reasons
 from .state.records cimport (
@@ -85,6 +91,7 @@ cdef enum:
     RING_OF_CAPTURES = 1
     FIRST_UDP_PORT = 49152
     RUN_SLICE_NS = 50000000        # of real time between two looks at Python's signals
+    SETTLE_NS = 1000000000         # of real time that a call may take to bring all nodes to one time
 
 _LONGEST_NS = 10**15               # that is added to a time: 11 days
 _LAST_NS = 4 * 10**18              # 126 years: with all that may be added it is still a time
@@ -130,6 +137,14 @@ cdef class Switch(SwitchFlows):
             raise ValueError(f"an engine holds at most {INTERFACE_LIMIT} interfaces")
         return interface_new(&self.tables, node, mac_load(mac), mtu).index
 
+    def loopback(self, node_index):
+        cdef Operation operation
+        operation.node = self._node(node_index)
+        if operation.node.kind != KIND_HOST and operation.node.kind != KIND_ROUTER:
+            raise ValueError("only hosts and routers have a loopback interface")
+        self._call(do_open_loopback, &operation)
+        return operation.interface.index
+
     def add_address(self, interface_index, address, prefix_length):
         cdef Interface *interface = self._interface(interface_index)
         cdef Node *node = interface.node
@@ -141,6 +156,8 @@ cdef class Switch(SwitchFlows):
         mask = prefix_mask(prefix_length)
         if node.kind != KIND_HOST and node.kind != KIND_ROUTER:
             raise ValueError("only hosts and routers have addresses")
+        if interface.port == LOOPBACK_PORT and prefix_length != 32:
+            raise ValueError("an address of a loopback interface stands alone: its prefix length is 32")
         if not is_one_host(address):
             raise ValueError("an interface's address is that of one host, not 0/8, 127/8, a group or class E")
         place = route_find(&node.table, address, 32)
@@ -185,14 +202,14 @@ cdef class Switch(SwitchFlows):
         cdef Node *node = self._node(node_index)
         name = "TAP" if kind == KIND_TAP else "NIC"
         self._must_not_run(f"attach a {name} device")
-        if node.kind != kind or node.port_count != 1 or node.device_fd >= 0:
+        if node.kind != kind or node.port_count != 1 or node.own.device.fd >= 0:
             raise ValueError(f"a device is attached once, to a {name} node that has its interface")
         if not self.real_time:
             raise ValueError(f"a {name} device needs real time: the host behind it lives in no other")
         if watch_fd(self.worker.epoll_fd, fd, node_index) != 0:
             raise OSError(f"the descriptor of the {name} device cannot be waited for")
-        node.device_fd = fd
-        node.takes_udp = takes_udp
+        node.own.device.fd = fd
+        node.own.device.takes_udp = takes_udp
         waits_new(self.worker, node)
 
     def _must_not_run(self, what):
@@ -229,7 +246,8 @@ cdef class Switch(SwitchFlows):
         self._change(do_set_pipe, &operation)
 
     def is_device_gone(self, node):
-        return bool(self._node(node).device_gone)
+        cdef Node *context = self._node(node)
+        return is_device(context) and bool(context.own.device.gone)
 
     def set_link_up(self, pipe, bint up):
         cdef Operation operation

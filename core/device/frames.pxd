@@ -96,13 +96,13 @@ cdef inline Packet *frame_join(
     """
     cdef uint32_t i = place[0] + 1
     cdef Join join
-    join_begin(&join, vector[i - 1], node.takes_udp)
+    join_begin(&join, vector[i - 1], node.own.device.takes_udp)
     while i < count and join_fits(&join, vector[i]):
         if i + 4 < count:
             prefetch(vector[i + 4].data)
         if not join_append(&worker.pool, &join, vector[i]):
             count_drop(node, DROP_POOL_EMPTY)
-            join_begin(&join, vector[i], node.takes_udp)
+            join_begin(&join, vector[i], node.own.device.takes_udp)
         i += 1
     join_finish(&join)
     place[0] = i
@@ -152,9 +152,9 @@ cdef inline void device_lost(Worker *worker, Node *node, int64_t time_ns) noexce
     Not to be called in a node's turn.
     """
     cdef Pipe *pipe = node.ports[0].output
-    if node.device_gone:
+    if node.own.device.gone:
         return
-    node.device_gone = 1
+    node.own.device.gone = 1
     post(worker, time_ns, POSTED_DEVICE_GONE, node.index)
     if pipe is not NULL and pipe.up:
         pipe_set_up(worker, pipe, False, time_ns)

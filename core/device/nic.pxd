@@ -128,7 +128,7 @@ cdef inline bint nic_read(Worker *worker, Node *node, int64_t time_ns) noexcept 
     if is_unlikely(prepared == 0):
         count_drop(node, DROP_POOL_EMPTY)
         return False
-    count = recvmmsg(node.device_fd, messages, prepared, MSG_DONTWAIT, NULL)
+    count = recvmmsg(node.own.device.fd, messages, prepared, MSG_DONTWAIT, NULL)
     if count < 0:
         if errno == EINVAL:  # a frame that no virtio header can tell of; the kernel has dropped it
             count_drop(node, DROP_VNET_HEADER)
@@ -146,7 +146,7 @@ cdef inline void writing_hand_over(Worker *worker, Node *node, Writing *writing)
     cdef uint32_t done = 0
     cdef int sent
     while done < writing.count:
-        sent = sendmmsg(node.device_fd, &writing.messages[done], writing.count - done, MSG_DONTWAIT)
+        sent = sendmmsg(node.own.device.fd, &writing.messages[done], writing.count - done, MSG_DONTWAIT)
         if sent > 0:
             while sent:
                 frame_left(worker, writing.packets[done])

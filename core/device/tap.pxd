@@ -49,7 +49,7 @@ cdef inline bint tap_read(Worker *worker, Node *node, int64_t time_ns, int64_t u
         if is_unlikely(not reading_prepare(worker, &worker.readings[0], VNET_HEADER, parts)):
             count_drop(node, DROP_POOL_EMPTY)
             return False
-        length = readv(node.device_fd, parts, 2)
+        length = readv(node.own.device.fd, parts, 2)
         if length <= 0:
             if length == 0 or (errno != EAGAIN and errno != EINTR):
                 device_lost(worker, node, time_ns)
@@ -84,9 +84,9 @@ cdef inline void tap_vector(
         packet = frame_join(worker, node, vector, count, &i)
         pieces = frame_parts(packet, header, VNET_HEADER, parts)
         if pieces == 1:  # most often; quicker by a thirtieth than writev() of one
-            written = write(node.device_fd, parts[0].iov_base, parts[0].iov_len)
+            written = write(node.own.device.fd, parts[0].iov_base, parts[0].iov_len)
         else:
-            written = writev(node.device_fd, parts, <int>pieces) if pieces else -1
+            written = writev(node.own.device.fd, parts, <int>pieces) if pieces else -1
         if written >= 0:
             frame_left(worker, packet)
         else:

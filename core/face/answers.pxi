@@ -29,6 +29,13 @@ cdef class SwitchAnswers(SwitchCalls):
         self._change(do_copy_macs, &operation)
         return take_macs(&operation, clock_now(&self.worker.clock))
 
+    def loopbacks(self):
+        cdef Operation operation
+        self._open()
+        operation.tables = &self.tables
+        self._call(do_list_loopbacks, &operation)
+        return take_indices(&operation)
+
     # Records: what the data path tells in full.
 
     cdef Ring *_ring(self, ring) except NULL:
@@ -125,7 +132,7 @@ cdef class SwitchAnswers(SwitchCalls):
 
     def pipe_proof(self, pipe):
         cdef Operation operation
-        operation.pipe = self._pipe(pipe)
+        operation.pipe = self._any_pipe(pipe)
         self._call(do_copy_proof, &operation)
         return operation.proof_copy.chain, operation.proof_copy.packets
 

@@ -13,6 +13,7 @@ cdef class SwitchCalls:
     cdef object lock
     cdef dict tables_read          # that pipes share, by what they were made of: see shaping.pxd
     cdef public object drain
+    cdef readonly uint64_t unsettled_calls
 
     def __cinit__(
         self, *, bint real_time=False, dilation=1, pool_limit_bytes=1 << 30, ring_bytes=1 << 27,
@@ -79,7 +80,13 @@ cdef class SwitchCalls:
         return &self.worker.nodes[<uint32_t>index]
 
     cdef Interface *_interface(self, index) except NULL:
+        cdef Node *node
         self._open()
+        if 0 <= index - <uint32_t>LOOPBACK_INDEX < self.tables.node_count:
+            node = self._node(index - <uint32_t>LOOPBACK_INDEX)
+            if node.stack is NULL or node.stack.loopback.node is NULL:
+                raise ValueError("the node has no loopback interface yet: loopback() makes it")
+            return &node.stack.loopback
         if not 0 <= index < self.tables.interface_count:
             raise ValueError(f"there is no interface {index}: this engine has {self.tables.interface_count}")
         return &self.tables.interfaces[<uint32_t>index]
@@ -89,6 +96,12 @@ cdef class SwitchCalls:
         if not 0 <= index < self.tables.pipe_count:
             raise ValueError(f"there is no pipe {index}: this engine has {self.tables.pipe_count}")
         return &self.tables.pipes[<uint32_t>index]
+
+    cdef Pipe *_any_pipe(self, index) except NULL:
+        """As _pipe(), and by its interface's index also that of a loopback interface."""
+        if 0 <= index - <uint32_t>LOOPBACK_INDEX < self.tables.node_count:
+            return self._interface(index).output
+        return self._pipe(index)
 
     cdef Flow *_flow(self, index) except NULL:
         self._open()
@@ -116,21 +129,35 @@ cdef class SwitchCalls:
                     pass
             sem_destroy(&command.done)
 
-    cdef void _change(self, operation_function function, Operation *operation) noexcept:
+    cdef int _change(self, operation_function function, Operation *operation) except -1:
         """As _call(), for what has to find all nodes at one time."""
         if self.thread is None:
             self._settle()
         self._call(function, operation)
+        return 0
 
-    cdef void _settle(self) noexcept:
-        """Bring all nodes to one time, where a run was left midway: some may be ahead of others."""
+    cdef int _settle(self) except -1:
+        """Bring all nodes to one time, where a run was left midway: some may be ahead of others.
+
+        What is to be done at one instant may take longer than anybody wants to wait: frames that go round
+        in a loop of hubs, for example. After a second of real time it is left where it stands, and counted.
+        """
         cdef Worker *worker = self.worker
         cdef int64_t target_ns
+        cdef int64_t limit_host_ns = host_clock_ns() + SETTLE_NS
+        cdef bint finished = False
         if not self.midway:
-            return
+            return 0
         target_ns = max(worker.ahead_ns, worker.clock.now_ns)
-        with self.lock, nogil:
-            while not worker_run(worker, target_ns, False, 0):
+        while not finished:
+            with self.lock, nogil:
+                finished = worker_run(worker, target_ns, False, host_clock_ns() + RUN_SLICE_NS)
                 worker.drain_due = 0  # until the next record: a ring grows meanwhile
-            worker.clock.now_ns = target_ns
+            PyErr_CheckSignals()
+            if not finished and host_clock_ns() > limit_host_ns:
+                worker.clock.now_ns = max(worker.clock.now_ns, worker.instant_ns)
+                self.unsettled_calls += 1
+                return 0
+        worker.clock.now_ns = target_ns
         self.midway = False
+        return 0

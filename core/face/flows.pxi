@@ -18,7 +18,7 @@ cdef class SwitchFlows(SwitchAnswers):
         must_lie("destination", destination, 0, 0xFFFFFFFF)
         must_lie("start", start_ns, INT64_MIN, INT64_MAX, " ns")
         must_lie("stop", stop_ns, INT64_MIN, INT64_MAX, " ns")
-        if not is_one_host(destination):
+        if not is_one_host(destination) and not is_loopback(destination):
             raise ValueError("traffic goes to the address of one host")
         # A place is used again as late as can be, so that nothing that is still under way is taken for
         # the new flow's.
@@ -118,6 +118,47 @@ cdef class SwitchFlows(SwitchAnswers):
         operation.flow = self._flow(flow)
         self._change(do_remove_flow, &operation)
 
+    # Echo endpoints.
+
+    cdef Echo *_echo(self, Node *node, port) except NULL:
+        cdef Echo *echo
+        must_lie("port", port, 1, 65535)
+        echo = echo_find(node, port)
+        if echo is NULL:
+            raise ValueError(f"there is no echo endpoint at port {port}")
+        return echo
+
+    def open_echo(self, node, port, *, limit_packets=None):
+        cdef Operation operation
+        operation.node = self._node(node)
+        if operation.node.kind != KIND_HOST and operation.node.kind != KIND_ROUTER:
+            raise ValueError("only hosts and routers have ports")
+        must_lie("port", port, 1, 65535)
+        must_lie("limit", limit_packets or 0, 0, UINT64_MAX, " packets")
+        operation.port = port
+        operation.queue_limit_packets = UINT64_MAX if limit_packets is None else limit_packets
+        self._change(do_open_echo, &operation)
+        if not operation.found:
+            raise ValueError(f"there is an echo endpoint at port {port} already")
+
+    def begin_echo(self, node, port, destination, destination_port, *, size_bytes=18):
+        cdef Operation operation
+        operation.node = self._node(node)
+        operation.echo = self._echo(operation.node, port)
+        must_lie("destination", destination, 0, 0xFFFFFFFF)
+        must_lie("port", destination_port, 1, 65535)
+        must_lie("size", size_bytes, 0, 65507, " bytes")
+        operation.destination = destination
+        operation.port = destination_port
+        operation.frame_length = size_bytes
+        self._change(do_begin_echo, &operation)
+        if not operation.found:
+            raise ValueError("the datagram cannot be sent: no route, or no memory")
+
+    def echo_counts(self, node, port):
+        cdef Echo *echo = self._echo(self._node(node), port)
+        return echo.received_packets, echo.answered_packets
+
     # Frames by hand.
 
     cdef Node *_port(self, index) except NULL:
@@ -152,4 +193,4 @@ cdef class SwitchFlows(SwitchAnswers):
         return take_frame_rows(&operation)
 
     def discard_frames(self, node, bint discard):
-        self._port(node).discard_frames = discard
+        self._port(node).own.port.discards_frames = discard

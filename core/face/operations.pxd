@@ -17,18 +17,23 @@ from ..link.whole cimport pipe_unfold
 from ..machine.platform cimport must_resize, must_zero, store32, store64
 from ..machine.ring cimport ring_open
 from ..observe.drops cimport drop
-from ..observe.lateness cimport lateness_reach, lateness_second, pipe_find_lateness, stretch_absorb
+from ..observe.lateness cimport (
+    device_lateness, lateness_reach, lateness_second, pipe_find_lateness, stretch_absorb,
+)
+from ..observe.proof cimport pipe_proof
 from ..packet.packet cimport list_release, packet_copy_bytes, packet_new
 from ..packet.segment cimport wire_segments
 from ..packet.vnet cimport vnet_parse
 from ..run.ahead cimport worker_disquiet
 from ..run.memory cimport node_bytes
 from ..stack.arp_output cimport arp_announce
+from ..stack.echo cimport echo_begin, echo_find, echo_open
 from ..stack.flow cimport flow_start
+from ..stack.loopback cimport node_loopback
 from ..stack.route cimport route_find, route_lookup, route_remove, route_set
 from ..state.network cimport (
-    DropCounts, Flow, Interface, LateStretch, Lateness, MacEntry, Neighbor, Node, OBSERVE_CAPTURE, Pipe,
-    Proof, ROUTE_CONNECTED, ROUTE_LOCAL, Route4, Worker,
+    BridgeState, DropCounts, Echo, Flow, Interface, LateStretch, Lateness, MacEntry, Neighbor, Node,
+    OBSERVE_CAPTURE, Pipe, Proof, ROUTE_CONNECTED, ROUTE_LOCAL, Route4, Stack, Tables, Worker,
 )
 from ..state.packets cimport Packet, PacketList
 from ..state.reasons cimport DROP_REASON_COUNT, DROP_VNET_HEADER
@@ -42,6 +47,8 @@ cdef struct Operation:
     Interface *interface
     Pipe *pipe
     Flow *flow
+    Echo *echo
+    Tables *tables
     uint64_t bandwidth_bps
     int32_t overhead_bytes
     int64_t delay_ns
@@ -62,6 +69,8 @@ cdef struct Operation:
     uint32_t frame_length
     uint32_t repeat
     uint32_t snap_bytes
+    uint32_t destination
+    uint32_t port
     int64_t since_ns
     # results
     bint found
@@ -188,13 +197,14 @@ cdef inline void do_copy_neighbors(Worker *worker, void *argument) noexcept nogi
 
 cdef inline void do_copy_macs(Worker *worker, void *argument) noexcept nogil:
     cdef Operation *operation = <Operation *>argument
-    cdef MacEntry *rows = <MacEntry *>must_resize(NULL, (operation.node.mac_count + 1) * sizeof(MacEntry))
+    cdef BridgeState *bridge = &operation.node.own.bridge
+    cdef MacEntry *rows = <MacEntry *>must_resize(NULL, (bridge.mac_count + 1) * sizeof(MacEntry))
     cdef uint32_t i
     operation.rows = rows
     operation.row_count = 0
-    for i in range(operation.node.mac_capacity):
-        if operation.node.macs[i].mac:
-            rows[operation.row_count] = operation.node.macs[i]
+    for i in range(bridge.mac_capacity):
+        if bridge.macs[i].mac:
+            rows[operation.row_count] = bridge.macs[i]
             operation.row_count += 1
 
 
@@ -240,7 +250,7 @@ cdef inline void do_copy_lateness(Worker *worker, void *argument) noexcept nogil
     if operation.pipe is not NULL:
         lateness = operation.pipe.lateness
     else:
-        lateness = &operation.node.waits.lateness if operation.node.waits is not NULL else NULL
+        lateness = device_lateness(operation.node)
     operation.found = lateness is not NULL
     if operation.found:
         operation.lateness_copy = lateness[0]
@@ -290,7 +300,7 @@ cdef inline void do_copy_proof(Worker *worker, void *argument) noexcept nogil:
     cdef Operation *operation = <Operation *>argument
     memset(&operation.proof_copy, 0, sizeof(Proof))
     if worker.proofs is not NULL:
-        operation.proof_copy = worker.proofs[operation.pipe.index]
+        operation.proof_copy = pipe_proof(worker, operation.pipe)[0]
 
 
 cdef inline void do_count_memory(Worker *worker, void *argument) noexcept nogil:
@@ -345,6 +355,43 @@ cdef inline void do_start_flow(Worker *worker, void *argument) noexcept nogil:
         flow.node.flows_in_step += 1
         flow.sink.flows_in_step += 1
     flow_start(worker, flow, worker.instant_ns)
+
+
+cdef inline void do_open_loopback(Worker *worker, void *argument) noexcept nogil:
+    cdef Operation *operation = <Operation *>argument
+    operation.interface = node_loopback(worker, operation.node)
+
+
+cdef inline void do_list_loopbacks(Worker *worker, void *argument) noexcept nogil:
+    """The indices of the loopback interfaces that have been made."""
+    cdef Operation *operation = <Operation *>argument
+    cdef uint32_t *rows = <uint32_t *>must_resize(NULL, (operation.tables.node_count + 1) * sizeof(uint32_t))
+    cdef uint32_t i
+    cdef Stack *stack
+    operation.rows = rows
+    operation.row_count = 0
+    for i in range(operation.tables.node_count):
+        stack = operation.tables.nodes[i].stack
+        if stack is not NULL and stack.loopback.node is not NULL:
+            rows[operation.row_count] = stack.loopback.index
+            operation.row_count += 1
+
+
+cdef inline void do_open_echo(Worker *worker, void *argument) noexcept nogil:
+    """Not found: there is an endpoint at the port already."""
+    cdef Operation *operation = <Operation *>argument
+    operation.found = echo_find(operation.node, operation.port) is NULL
+    if operation.found:
+        echo_open(operation.node, operation.port, operation.queue_limit_packets)
+
+
+cdef inline void do_begin_echo(Worker *worker, void *argument) noexcept nogil:
+    """Not found: the endpoint has no way to the destination, or there is no memory."""
+    cdef Operation *operation = <Operation *>argument
+    operation.found = echo_begin(
+        worker, operation.node, operation.echo, operation.destination, operation.port, operation.frame_length,
+        worker.instant_ns,
+    )
 
 
 cdef inline void do_stop_flow(Worker *worker, void *argument) noexcept nogil:
@@ -416,7 +463,7 @@ cdef inline void do_take_frames(Worker *worker, void *argument) noexcept nogil:
     bytes.
     """
     cdef Operation *operation = <Operation *>argument
-    cdef PacketList *frames = &operation.node.frames
+    cdef PacketList *frames = &operation.node.own.port.frames
     cdef uint64_t size = 1
     cdef uint32_t i
     cdef Packet *packet

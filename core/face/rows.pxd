@@ -41,6 +41,12 @@ cdef inline list take_routes(Operation *operation):
     return rows
 
 
+cdef inline list take_indices(Operation *operation):
+    cdef list rows = [(<uint32_t *>operation.rows)[i] for i in range(operation.row_count)]
+    free(operation.rows)
+    return rows
+
+
 cdef inline list take_neighbors(Operation *operation, int64_t now_ns):
     """(interface, address, MAC or None, state, age in ns), in the order of interfaces and addresses."""
     cdef Neighbor *neighbor

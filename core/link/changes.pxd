@@ -1,7 +1,7 @@
 # Live changes of a pipe: its bandwidth and delay, its shaping, up and down. What has not started service is
 # computed again; what is under way keeps its fate.
 
-from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from ..machine.platform cimport must_resize
 from ..observe.capture cimport capture_link_drop
@@ -11,6 +11,7 @@ from ..state.network cimport Pipe, PipeEntry, Waiting, Worker
 from ..state.packets cimport CARRIED_WHOLE, Packet
 from ..state.reasons cimport LINK_DOWN
 from ..state.shapers cimport FATE_SPARED, Shaper
+from .crossing cimport next_round
 from .line cimport pipe_close_up, pipe_serve_until
 from .lookahead cimport node_find_events, node_find_lookahead
 from .pipe cimport pipe_find_way
@@ -68,8 +69,9 @@ cdef inline void pipe_set_timing(
                 if entry.arrival_ns < arrival_ns:
                     entry.arrival_ns = arrival_ns
                 entry.packet.crossings = 0
+                entry.packet.turns = 0
                 if entry.arrival_ns == worker.instant_ns:
-                    entry.packet.crossings = <uint16_t>(worker.round + 1)
+                    entry.packet.crossings = next_round(worker)
         if under_way:
             arrival_ns = entry.arrival_ns
         i += 1

@@ -9,6 +9,7 @@ from ..state.network cimport Pipe, PipeEntry, Waiting, Worker
 from ..state.packets cimport Packet
 from ..time.events cimport node_arrival, node_wake
 from ..time.heap cimport heap_hasten
+from .crossing cimport next_round, packet_round
 
 cdef enum:
     RING_START = 16
@@ -96,15 +97,14 @@ cdef inline void pipe_append(Worker *worker, Pipe *pipe, Packet *packet, int64_t
     if not pipe.active:
         pipe.active = 1
         pipe.head = pipe.tail - 1  # all before it was lost
-        node_arrival(worker, pipe.receiver.node, pipe, arrival_ns, packet.crossings)
+        node_arrival(worker, pipe.receiver.node, pipe, arrival_ns, packet_round(worker, packet, arrival_ns))
 
 
 cdef inline void pipe_append_vector(
-    Worker *worker, Pipe *pipe, Packet **vector, uint32_t count, uint16_t crossings
+    Worker *worker, Pipe *pipe, Packet **vector, uint32_t count
 ) noexcept nogil:
-    """pipe_append() for packets that take no time: each arrives at its logical time, with so many
-    crossings.
-    """
+    """pipe_append() for packets that take no time: each arrives at its logical time, in the next round."""
+    cdef uint16_t crossings = next_round(worker)
     cdef uint32_t tail = pipe.tail
     cdef uint32_t mask, i
     cdef PipeEntry *ring
@@ -124,7 +124,7 @@ cdef inline void pipe_append_vector(
     pipe.tail = tail
     if not pipe.active:
         pipe.active = 1
-        node_arrival(worker, pipe.receiver.node, pipe, vector[0].time_ns, crossings)
+        node_arrival(worker, pipe.receiver.node, pipe, vector[0].time_ns, worker.round + 1)
 
 
 cdef inline void pipe_insert(Worker *worker, Pipe *pipe, Packet *packet, int64_t arrival_ns) noexcept nogil:
@@ -133,7 +133,7 @@ cdef inline void pipe_insert(Worker *worker, Pipe *pipe, Packet *packet, int64_t
 
     Those on the side that has fewer of them make room. The line has no places of lost packets.
     """
-    cdef uint32_t mask, place, i
+    cdef uint32_t mask, place, round, i
     cdef uint32_t before = 0       # so many are known to arrive before it or with it …
     cdef uint32_t after = pipe.tail - pipe.head  # … and those from this one on, after it
     cdef uint32_t port = pipe.receiver.port
@@ -163,10 +163,11 @@ cdef inline void pipe_insert(Worker *worker, Pipe *pipe, Packet *packet, int64_t
     pipe.ring[place & mask].arrival_ns = arrival_ns
     if not pipe.active:
         pipe.active = 1
-        node_arrival(worker, pipe.receiver.node, pipe, arrival_ns, packet.crossings)
+        node_arrival(worker, pipe.receiver.node, pipe, arrival_ns, packet_round(worker, packet, arrival_ns))
     elif place == pipe.head:
-        heap_hasten(&pipe.receiver.node.events, arrival_ns, <uint64_t>packet.crossings << 32 | port)
-        node_wake(worker, pipe.receiver.node, arrival_ns, packet.crossings)
+        round = packet_round(worker, packet, arrival_ns)
+        heap_hasten(&pipe.receiver.node.events, arrival_ns, <uint64_t>round << 32 | port)
+        node_wake(worker, pipe.receiver.node, arrival_ns, round)
 
 
 cdef inline void pipe_close_up(Pipe *pipe) noexcept nogil:

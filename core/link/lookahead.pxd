@@ -9,8 +9,9 @@ from ..state.network cimport Node, Pipe, Worker
 from ..state.packets cimport Packet
 from ..state.records cimport Event
 from ..state.shapers cimport Shaper
-from ..time.events cimport TIMER_SOURCE, never, node_wake
+from ..time.events cimport TIMER_SOURCE, never, node_port, node_wake
 from ..time.heap cimport heap_push
+from .crossing cimport packet_round
 from .line cimport pipe_first
 from .rate_trace cimport NANOBITS_IN_BYTE
 
@@ -61,6 +62,7 @@ cdef inline void node_find_events(Worker *worker, Node *node) noexcept nogil:
     """Collect a node's events anew, after arrivals were changed or taken away; its timers stay."""
     cdef uint32_t count = node.events.count
     cdef uint32_t i
+    cdef int64_t arrival_ns
     cdef Event event
     cdef Event *events = <Event *>must_resize(NULL, (count + 1) * sizeof(Event))
     cdef Pipe *pipe
@@ -74,17 +76,17 @@ cdef inline void node_find_events(Worker *worker, Node *node) noexcept nogil:
             heap_push(&node.events, event.time_ns, event.order)
     free(events)
     node.arrival = NULL
-    for i in range(node.port_count):
-        pipe = node.ports[i].input
+    for i in range(node.port_count + (node.stack is not NULL)):
+        pipe = node_port(node, i).input
         if pipe is NULL:
             continue
         packet = pipe_first(pipe)
         pipe.active = packet is not NULL
         if packet is not NULL:
+            arrival_ns = pipe.ring[pipe.head & (pipe.capacity - 1)].arrival_ns
             heap_push(
-                &node.events,
-                pipe.ring[pipe.head & (pipe.capacity - 1)].arrival_ns,
-                <uint64_t>packet.crossings << 32 | i,
+                &node.events, arrival_ns,
+                <uint64_t>packet_round(worker, packet, arrival_ns) << 32 | pipe.receiver.port,
             )
     if node.events.count:
         node_wake(

@@ -12,16 +12,20 @@
 # the carried remainder is rounded up to a whole nanosecond. A pipe that is asked for anything else gets a
 # shaper (shaper.pxd), and keeps it.
 
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from ..machine.platform cimport is_likely, is_unlikely
 from ..machine.random cimport random_happens
 from ..observe.capture cimport capture_begin, capture_end, capture_link_drop
 from ..packet.packet cimport packet_release
 from ..packet.segment cimport wire_segments
-from ..state.network cimport CROSSING_LIMIT, OBSERVE_CAPTURE, Pipe, WAY_IDEAL, WAY_SHAPED, WAY_SPECIAL, Worker
+from ..state.network cimport (
+    Interface, OBSERVE_CAPTURE, Pipe, WAY_BRIDGED, WAY_IDEAL, WAY_SHAPED, WAY_SPECIAL, Worker,
+)
 from ..state.packets cimport Packet
 from ..state.reasons cimport LINK_DOWN, LINK_LOOP, LINK_LOSS, LINK_QUEUE_FULL
+from .crossing cimport is_bridge, next_round, packet_crosses
 from .line cimport pipe_append, pipe_append_vector, pipe_make_room, pipe_serve_until, pipe_take_service
 from .shaper cimport shaper_send
 from .transmitter cimport transmit_next, transmitter_is_busy
@@ -42,9 +46,33 @@ cdef inline void pipe_find_way(Pipe *pipe) noexcept nogil:
     if not pipe.up or pipe.observed & OBSERVE_CAPTURE:
         pipe.way = WAY_SPECIAL
     elif pipe_is_ideal(pipe) and pipe.head == pipe.tail:
-        pipe.way = WAY_IDEAL
+        pipe.way = WAY_BRIDGED if is_bridge(pipe.sender.node) else WAY_IDEAL
     else:  # an ideal pipe, too, as long as what comes next could overtake what is under way
         pipe.way = WAY_SHAPED
+
+
+cdef inline void pipe_init(
+    Pipe *pipe, uint32_t index, Interface *sender, Interface *receiver, uint64_t seed
+) noexcept nogil:
+    memset(pipe, 0, sizeof(Pipe))
+    pipe.index = index
+    pipe.sender = sender
+    pipe.receiver = receiver
+    pipe.up = 1
+    pipe.departure_ns = -1
+    pipe.random_state = seed
+    pipe.queue_limit_packets = pipe.queue_limit_bytes = UINT64_MAX
+    pipe.cached_length = 0xFFFFFFFFu
+    pipe_find_way(pipe)
+    sender.output = pipe
+    receiver.input = pipe
+
+
+cdef inline void pipe_end_loop(Worker *worker, Pipe *pipe, Packet *packet, int64_t time_ns) noexcept nogil:
+    """Drop what bridges pass on to each other without end."""
+    pipe.loop_drop_packets += wire_segments(packet)
+    capture_link_drop(worker, pipe, packet, LINK_LOOP, time_ns)
+    packet_release(&worker.pool, packet)
 
 
 cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t time_ns) noexcept nogil:
@@ -84,13 +112,10 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
         packet = NULL
     elif arrival_ns > time_ns:
         packet.crossings = 0
-    elif is_unlikely(worker.round >= CROSSING_LIMIT):
-        pipe.loop_drop_packets += wire_segments(packet)
-        capture_link_drop(worker, pipe, packet, LINK_LOOP, time_ns)
-        packet_release(&worker.pool, packet)
+        packet.turns = 0
+    elif is_unlikely(not packet_crosses(worker, pipe, packet)):
+        pipe_end_loop(worker, pipe, packet, time_ns)
         return
-    else:
-        packet.crossings = <uint16_t>(worker.round + 1)
     if packet is not NULL:
         pipe.last_arrival_ns = arrival_ns
     if pipe.bandwidth_bps:
@@ -136,10 +161,7 @@ cdef inline void pipe_send_special(
 cdef inline void pipe_send(Worker *worker, Pipe *pipe, Packet *packet, int64_t time_ns) noexcept nogil:
     """Hand a packet to the link at its logical time; the caller's claim goes with it."""
     if is_likely(pipe.way == WAY_IDEAL):
-        if is_unlikely(worker.round >= CROSSING_LIMIT):
-            pipe_send_special(worker, pipe, packet, time_ns)
-            return
-        packet.crossings = <uint16_t>(worker.round + 1)
+        packet.crossings = next_round(worker)
         pipe_append(worker, pipe, packet, time_ns)
     elif is_likely(
         pipe.way == WAY_SHAPED and (
@@ -148,15 +170,19 @@ cdef inline void pipe_send(Worker *worker, Pipe *pipe, Packet *packet, int64_t t
         )
     ):
         pipe_shape(worker, pipe, packet, time_ns)
-    else:
+    elif pipe.way != WAY_BRIDGED:
         pipe_send_special(worker, pipe, packet, time_ns)
+    elif packet_crosses(worker, pipe, packet):
+        pipe_append(worker, pipe, packet, time_ns)
+    else:
+        pipe_end_loop(worker, pipe, packet, time_ns)
 
 
 cdef inline void pipe_send_vector(Worker *worker, Pipe *pipe, Packet **vector, uint32_t count) noexcept nogil:
     """pipe_send() for one packet after the other, each at its logical time."""
     cdef uint32_t i
-    if is_likely(pipe.way == WAY_IDEAL and worker.round < CROSSING_LIMIT):
-        pipe_append_vector(worker, pipe, vector, count, <uint16_t>(worker.round + 1))
+    if is_likely(pipe.way == WAY_IDEAL):
+        pipe_append_vector(worker, pipe, vector, count)
     else:
         for i in range(count):
             pipe_send(worker, pipe, vector[i], vector[i].time_ns)

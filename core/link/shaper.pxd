@@ -11,7 +11,7 @@
 # After the transmitter, in this order: loss by airtime, loss (or a mark), bit errors, corruption,
 # duplication, then for each copy reordering, delay and jitter, slots.
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from ..machine.platform cimport is_unlikely, must_resize, must_zero
@@ -20,13 +20,14 @@ from ..machine.shared cimport shared_release
 from ..observe.capture cimport capture_link_drop
 from ..observe.drops cimport count_drop
 from ..packet.packet cimport packet_release, packet_slice
-from ..state.network cimport CROSSING_LIMIT, Pipe, Worker
+from ..state.network cimport Pipe, Worker
 from ..state.packets cimport Packet
 from ..state.reasons cimport DROP_POOL_EMPTY, LINK_DOWN, LINK_LOOP, LINK_LOSS
 from ..state.shapers cimport (
     Choice, FATE_OPEN, FATE_SPARED, FlowQueue, Loss, QueueSettings, RateTable, RateTrace, Shaper, Slots,
 )
 from ..time.events cimport TIMER_PIPES, never, node_timer
+from .crossing cimport ROUND_MASK, packet_crosses
 from .impairments.bit_error cimport bit_error_happens
 from .impairments.corrupt cimport packet_corrupt
 from .impairments.jitter cimport jitter_delay
@@ -75,14 +76,14 @@ cdef inline void line_put(
     # a departure is a whole nanosecond, rounded down, and may lie before the end of its start's
     if arrival_ns < now_ns:
         arrival_ns = now_ns
-    packet.crossings = 0
-    if arrival_ns == now_ns:
-        if is_unlikely(worker.round >= CROSSING_LIMIT):
-            pipe.loop_drop_packets += 1
-            capture_link_drop(worker, pipe, packet, LINK_LOOP, now_ns)
-            packet_release(&worker.pool, packet)
-            return
-        packet.crossings = <unsigned short>(worker.round + 1)
+    if arrival_ns > now_ns:
+        packet.crossings = 0
+        packet.turns = 0
+    elif is_unlikely(not packet_crosses(worker, pipe, packet)):
+        pipe.loop_drop_packets += 1
+        capture_link_drop(worker, pipe, packet, LINK_LOOP, now_ns)
+        packet_release(&worker.pool, packet)
+        return
     if arrival_ns > pipe.last_arrival_ns:
         pipe.last_arrival_ns = arrival_ns
     pipe_insert(worker, pipe, packet, arrival_ns)
@@ -104,7 +105,7 @@ cdef inline void wire_carry(
     if shaper.airtime.loses:
         wire_lose(worker, pipe, packet, now_ns)
         return
-    if packet.crossings != FATE_SPARED and loss_happens(&shaper.loss):
+    if packet.crossings & ROUND_MASK != FATE_SPARED and loss_happens(&shaper.loss):
         if not shaper.loss.marks or not packet_can_be_marked(packet):
             wire_lose(worker, pipe, packet, now_ns)
             return
@@ -180,7 +181,7 @@ cdef inline void shaper_send(Worker *worker, Pipe *pipe, Packet *packet, int64_t
         shaper.ready_ns = time_ns
     waits = shaper.packets != 0 or transmitter_is_busy(pipe, time_ns)
     packet.time_ns = shaper.now_ns = time_ns
-    packet.crossings = FATE_OPEN
+    packet.crossings = <uint16_t>(packet.crossings & ~<uint32_t>ROUND_MASK | FATE_OPEN)
     discipline_enqueue(worker, pipe, packet, waits)
     if not waits:
         shaper_serve(worker, pipe, time_ns, True)

@@ -6,7 +6,7 @@
 # other, as if what stands there had been lost, the arrival of the segment before. A change of the link meets
 # segments: they take their places then.
 
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from ..observe.drops cimport count_drop
 from ..observe.lateness cimport is_device
@@ -15,6 +15,7 @@ from ..packet.segment cimport packet_segment, segment_bytes, wire_bytes, wire_se
 from ..state.network cimport Pipe, PipeEntry, WAY_SHAPED, Worker
 from ..state.packets cimport CARRIED_WHOLE, Packet
 from ..state.reasons cimport DROP_POOL_EMPTY
+from .crossing cimport next_round
 from .line cimport pipe_append, pipe_make_room, pipe_serve_until, pipe_take_service
 from .rate_trace cimport NANOBITS_IN_BYTE
 from .transmitter cimport transmit_next, transmitter_is_busy
@@ -125,7 +126,7 @@ cdef inline bint pipe_unfold(Worker *worker, Pipe *pipe) noexcept nogil:
             if segment is NULL:
                 continue
             if arrived:
-                segment.crossings = <uint16_t>(worker.round + 1)
+                segment.crossings = next_round(worker)
                 segment.header_state |= CARRIED_WHOLE
             else:
                 segment.crossings = 0

@@ -19,6 +19,7 @@ from ..packet.segment cimport checksum_offset, finished_checksum
 from ..state.network cimport Interface, Node, OBSERVE_CAPTURE, Pipe, Worker
 from ..state.packets cimport CHECKSUM_PARTIAL, Packet
 from ..state.records cimport CAPTURE_INBOUND, CAPTURE_OUTBOUND, CaptureHeader
+from ..time.events cimport node_port
 
 cdef enum:
     RECORD_PACKET = 1              # CaptureHeader, then the first bytes of the frame
@@ -114,7 +115,7 @@ cdef inline void capture_link_drop(
 cdef inline void capture_drop(Worker *worker, Node *node, Packet *packet, uint32_t reason) noexcept nogil:
     """Record that a node drops, for a reason (DropReason), what has come to it by a captured interface."""
     cdef Interface *interface
-    if packet.input_port and packet.input_port <= node.port_count:
-        interface = node.ports[packet.input_port - 1]
+    if packet.input_port and (packet.input_port <= node.port_count or node.stack is not NULL):
+        interface = node_port(node, packet.input_port - 1)
         if interface.snap_bytes:
             capture_packet(worker, interface, packet, CAPTURE_INBOUND, reason + 1, packet.time_ns)

@@ -40,6 +40,13 @@ cdef inline bint is_device(Node *node) noexcept nogil:
     return node.kind == KIND_TAP or node.kind == KIND_NIC
 
 
+cdef inline Lateness *device_lateness(Node *node) noexcept nogil:
+    """How late a node's device was read; NULL: it has none."""
+    if not is_device(node) or node.own.device.waits is NULL:
+        return NULL
+    return &node.own.device.waits.lateness
+
+
 cdef inline uint32_t lateness_bucket(int64_t late_ns) noexcept nogil:
     """Where a lateness is counted: by its highest bit and the two below it."""
     cdef uint32_t shift, bucket
@@ -210,16 +217,16 @@ cdef inline void lateness_handled(Worker *worker, Pipe *pipe, uint32_t count) no
 
 cdef inline void waits_new(Worker *worker, Node *node) noexcept nogil:
     """Measure how long frames of a node's device wait."""
-    node.waits = <DeviceWaits *>must_zero(sizeof(DeviceWaits))
-    node.waits.lateness.device = node
-    lateness_begin(worker, &node.waits.lateness)
+    node.own.device.waits = <DeviceWaits *>must_zero(sizeof(DeviceWaits))
+    node.own.device.waits.lateness.device = node
+    lateness_begin(worker, &node.own.device.waits.lateness)
 
 
 cdef inline int64_t waits_begin(Worker *worker, Node *node) noexcept nogil:
     """How long frames of the device that is about to be read may have waited (engine time), so far as the
     engine is to blame.
     """
-    cdef DeviceWaits *waits = node.waits
+    cdef DeviceWaits *waits = node.own.device.waits
     cdef int64_t host_ns = host_clock_ns()
     cdef int64_t since_ns = worker.looked_host_ns
     if host_ns < waits.held_until_host_ns:
@@ -236,10 +243,10 @@ cdef inline void waits_end(
     """Count what was read, and whether there is no more of it."""
     cdef int64_t now_ns = clock_now(&worker.clock)
     if emptied:
-        node.waits.held_until_host_ns = 0
+        node.own.device.waits.held_until_host_ns = 0
     if packets:
-        lateness_reach(worker, &node.waits.lateness, now_ns)
-        lateness_count(worker, &node.waits.lateness, now_ns - waited_ns, waited_ns, packets)
+        lateness_reach(worker, &node.own.device.waits.lateness, now_ns)
+        lateness_count(worker, &node.own.device.waits.lateness, now_ns - waited_ns, waited_ns, packets)
 
 
 cdef inline void lateness_free(Pipe *pipe) noexcept nogil:
@@ -249,6 +256,6 @@ cdef inline void lateness_free(Pipe *pipe) noexcept nogil:
 
 
 cdef inline void waits_free(Node *node) noexcept nogil:
-    if node.waits is not NULL:
-        free(node.waits.lateness.stretches)
-        free(node.waits)
+    if is_device(node) and node.own.device.waits is not NULL:
+        free(node.own.device.waits.lateness.stretches)
+        free(node.own.device.waits)

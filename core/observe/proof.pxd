@@ -17,7 +17,7 @@ from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from ..machine.platform cimport is_likely, is_unlikely, load64, prefetch, uint128_t
 from ..machine.ring cimport ring_begin, ring_publish, ring_write
 from ..packet.packet cimport packet_copy_bytes
-from ..state.network cimport Pipe, Proof, Worker
+from ..state.network cimport LOOPBACK_INDEX, Pipe, Proof, Worker
 from ..state.packets cimport Packet
 from ..state.records cimport EventHeader
 
@@ -132,8 +132,14 @@ cdef inline void event_tell(Worker *worker, Pipe *pipe, Packet *packet, uint64_t
     ring_publish(worker, &worker.event_ring)
 
 
+cdef inline Proof *pipe_proof(Worker *worker, Pipe *pipe) noexcept nogil:
+    if is_unlikely(pipe.index & LOOPBACK_INDEX):
+        return &pipe.receiver.node.stack.loopback_proof
+    return &worker.proofs[pipe.index]
+
+
 cdef inline void proof_vector(Worker *worker, Pipe *pipe, Packet **vector, uint32_t count) noexcept nogil:
-    cdef Proof *proof = &worker.proofs[pipe.index]
+    cdef Proof *proof = pipe_proof(worker, pipe)
     cdef bint told = worker.event_ring.capacity != 0
     cdef uint64_t chain = proof.chain
     cdef uint64_t hash

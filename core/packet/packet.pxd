@@ -46,6 +46,7 @@ cdef inline Packet *packet_new(Pool *pool, uint32_t room) noexcept nogil:
     packet.transport_offset = 0
     packet.segment_size = 0
     packet.crossings = 0
+    packet.turns = 0
     packet.header_state = 0
     packet.header_length = 0
     return packet
@@ -88,6 +89,8 @@ cdef inline void metadata_copy(Packet *target, Packet *source) noexcept nogil:
     """What is known of a packet beside its bytes and their lengths."""
     target.time_ns = source.time_ns
     target.packet_id = source.packet_id
+    target.turns = source.turns
+    target.crossings = source.crossings
     target.input_port = source.input_port
     target.segment_size = source.segment_size
     target.header_length = source.header_length

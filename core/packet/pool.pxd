@@ -4,11 +4,13 @@
 # lines, so that headers do not crowd into the same cache sets. In the debug build every packet is an
 # allocation of its exact size instead, so that the address sanitizer sees each overrun.
 
-from libc.stdint cimport uint32_t, uint64_t, uint8_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from ..machine.platform cimport DEBUG_BUILD, is_unlikely, prefetch, release_table, reserve_table, with_room
+from ..machine.platform cimport (
+    DEBUG_BUILD, is_unlikely, load32, prefetch, release_table, reserve_table, store32, with_room,
+)
 from ..state.packets cimport PACKET_HEADROOM, PACKET_METADATA, Packet, Pool, SIZE_CLASSES, Slab
 
 cdef enum:
@@ -17,6 +19,8 @@ cdef enum:
     ROOM_LARGE = 65664
     SLAB_BYTES = 1 << 18
     VIEWS_IN_SLAB = 512
+    SLAB_LIMIT = 1 << 16           # that a packet can name
+    DEBUG_PREFIX = 16              # bytes before a packet of the debug build; its size is there
     # empty slabs of a class that are kept at hand, and half as many as there are in use
     SPARE_SLABS = 16
 
@@ -100,6 +104,9 @@ cdef inline bint pool_grow(Pool *pool, uint32_t size_class) noexcept nogil:
         index = pool.unused_slab - 1
         pool.unused_slab = pool.slabs[index].next_usable
     else:
+        if pool.slab_count == SLAB_LIMIT:
+            release_table(memory, bytes)
+            return False
         pool.slabs = <Slab *>with_room(pool.slabs, pool.slab_count, &pool.slab_capacity, 16, sizeof(Slab))
         index = pool.slab_count
         pool.slab_count += 1
@@ -111,7 +118,7 @@ cdef inline bint pool_grow(Pool *pool, uint32_t size_class) noexcept nogil:
     slab.free_count = packets
     for i in range(packets):
         packet = <Packet *>(slab.memory + <uint64_t>(packets - 1 - i) * stride)
-        packet.slab = index
+        packet.slab = <uint16_t>index
         packet.next = slab.free
         slab.free = packet
     pool.bytes += bytes
@@ -131,11 +138,12 @@ cdef inline Packet *pool_take(Pool *pool, uint32_t room) noexcept nogil:
         room += PACKET_METADATA + (PACKET_HEADROOM if room else 0)
         if pool.bytes + room > pool.limit_bytes:
             return NULL
-        packet = <Packet *>malloc(room)
-        if packet is not NULL:
-            packet.slab = room
-            pool.bytes += room
-        return packet
+        packet = <Packet *>malloc(room + DEBUG_PREFIX)
+        if packet is NULL:
+            return NULL
+        store32(packet, room)
+        pool.bytes += room
+        return <Packet *>(<uint8_t *>packet + DEBUG_PREFIX)
     size_class = class_of(room)
     if is_unlikely(pool.usable[size_class] == 0):
         if pool.empty[size_class]:
@@ -160,8 +168,8 @@ cdef inline void pool_return(Pool *pool, Packet *packet) noexcept nogil:
     cdef uint32_t size_class, index
     pool.in_use -= 1
     if DEBUG_BUILD:
-        pool.bytes -= packet.slab
-        free(packet)
+        pool.bytes -= load32(<uint8_t *>packet - DEBUG_PREFIX)
+        free(<uint8_t *>packet - DEBUG_PREFIX)
         return
     index = packet.slab
     slab = &pool.slabs[index]

@@ -108,6 +108,8 @@ cdef inline Packet *packet_segment(
     segment.total_length = packet.header_length + length
     segment.time_ns = packet.time_ns
     segment.packet_id = packet.packet_id + number
+    segment.turns = packet.turns
+    segment.crossings = packet.crossings
     segment.input_port = packet.input_port
     segment.network_offset = packet.network_offset
     segment.transport_offset = packet.transport_offset

@@ -59,8 +59,8 @@ cdef inline void device_read(Worker *worker, Node *node, int64_t time_ns) noexce
     else:
         emptied = nic_read(worker, node, time_ns)
     waits_end(worker, node, waited_ns, <uint32_t>(worker.device_read_packets - before), emptied)
-    if node.device_gone:
-        unwatch_fd(worker.epoll_fd, node.device_fd)
+    if node.own.device.gone:
+        unwatch_fd(worker.epoll_fd, node.own.device.fd)
 
 
 cdef inline void worker_loop(Worker *worker) noexcept nogil:

@@ -7,10 +7,11 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from ..link.shared_tables cimport table_bytes
 from ..observe.drops cimport drops_bytes
+from ..observe.lateness cimport device_lateness
 from ..stack.route cimport HANDFUL_BYTES, TRIE_BLOCK
 from ..state.network cimport (
-    Address4, DeviceWaits, Interface, LateStretch, Lateness, MacEntry, Neighbor, Node, Pipe, PipeEntry,
-    Route4, Waiting,
+    Address4, DeviceWaits, Echo, Interface, KIND_SWITCH, LateStretch, Lateness, MacEntry, Neighbor, Node,
+    Pipe, PipeEntry, Route4, Stack, Waiting,
 )
 from ..state.records cimport Event
 from ..state.shapers cimport FairClock, FlowQueue, QFQ_GROUPS, QfqGroup, QueuedPacket, Shaper
@@ -42,14 +43,24 @@ cdef inline uint64_t node_bytes(Node *node) noexcept nogil:
     cdef uint64_t total = sizeof(Node) + node.port_capacity * sizeof(void *)
     cdef uint32_t i
     cdef Interface *interface
-    if node.waits is not NULL:
-        total += sizeof(DeviceWaits) + node.waits.lateness.stretch_capacity * sizeof(LateStretch)
+    cdef Echo *echo
+    cdef Lateness *waits = device_lateness(node)
+    if waits is not NULL:
+        total += sizeof(DeviceWaits) + waits.stretch_capacity * sizeof(LateStretch)
+    if node.stack is not NULL:
+        total += sizeof(Stack) + node.stack.loopback_pipe.capacity * sizeof(PipeEntry)
+        total += node.stack.loopback.address_count * sizeof(Address4)
+        echo = node.stack.echoes
+        while echo is not NULL:
+            total += sizeof(Echo) + echo.waiting.capacity * sizeof(void *)
+            echo = echo.next
     total += node.events.capacity * sizeof(Event) + node.table.capacity * sizeof(Route4)
     total += node.table.trie_capacity * TRIE_BLOCK * sizeof(uint32_t)
     if node.table.fib is not NULL and node.table.trie_blocks == 0:
         total += HANDFUL_BYTES
     total += node.neighbor_capacity * sizeof(void *) + node.neighbor_count * sizeof(Neighbor)
-    total += node.mac_capacity * sizeof(MacEntry)
+    if node.kind == KIND_SWITCH:
+        total += node.own.bridge.mac_capacity * sizeof(MacEntry)
     if node.drops is not NULL:
         total += drops_bytes(node.drops.capacity)
     for i in range(node.port_count):

@@ -18,7 +18,7 @@ cdef inline void port_keep(Worker *worker, Node *node, Packet *packet) noexcept 
     if packet is NULL:
         count_drop(node, DROP_POOL_EMPTY)
     else:
-        list_append(&node.frames, packet)
+        list_append(&node.own.port.frames, packet)
 
 
 cdef inline void port_vector(Worker *worker, Node *node, Packet **vector, uint32_t count) noexcept nogil:
@@ -26,7 +26,7 @@ cdef inline void port_vector(Worker *worker, Node *node, Packet **vector, uint32
     cdef uint32_t i, k, segments
     cdef Packet *segment
     for i in range(count):
-        if node.discard_frames or node.frames.count >= FRAMES_KEPT:
+        if node.own.port.discards_frames or node.own.port.frames.count >= FRAMES_KEPT:
             packet_release(&worker.pool, vector[i])
         elif vector[i].segment_size == 0:
             port_keep(worker, node, vector[i])

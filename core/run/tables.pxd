@@ -1,23 +1,24 @@
 # The engine's flat tables: a new node, interface and pipe, and the end of them all. Entries never move and
 # are never removed.
 
-from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t, uint8_t
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
 from ..link.line cimport pipe_first
 from ..link.lookahead cimport node_find_lookahead
-from ..link.pipe cimport pipe_find_way
+from ..link.pipe cimport pipe_init
 from ..link.shaper cimport shaper_free
 from ..machine.platform cimport must_zero, release_table, reserve_table, with_room
 from ..machine.random cimport random_next
 from ..machine.ring cimport ring_close
-from ..observe.lateness cimport lateness_free, waits_free
+from ..observe.lateness cimport is_device, lateness_free, waits_free
 from ..packet.packet cimport list_release, packet_release
 from ..packet.pool cimport pool_close
 from ..stack.icmp_output cimport ICMP_BURST
 from ..state.network cimport (
-    Flow, Interface, Neighbor, Node, PROOF_KEYS, Pipe, Proof, READING_BATCH, Tables, Worker,
+    Echo, Flow, Interface, KIND_PORT, KIND_SWITCH, Neighbor, Node, PROOF_KEYS, Pipe, Proof, READING_BATCH,
+    Stack, Tables, Worker,
 )
 from ..state.records cimport Posted
 from ..time.events cimport POSTED_CAPACITY, never
@@ -75,7 +76,8 @@ cdef inline Node *node_new(Tables *tables, uint8_t kind) noexcept nogil:
     node.lookahead_ns = never()
     node.neighbor_due_ns = never()
     node.icmp_tokens = ICMP_BURST
-    node.device_fd = -1
+    if is_device(node):
+        node.own.device.fd = -1
     node.table.dirty = 1
     tables.node_count += 1
     return node
@@ -96,23 +98,6 @@ cdef inline Interface *interface_new(Tables *tables, Node *node, uint64_t mac, u
     node.port_count += 1
     tables.interface_count += 1
     return interface
-
-
-cdef inline void pipe_init(
-    Pipe *pipe, uint32_t index, Interface *sender, Interface *receiver, uint64_t seed
-) noexcept nogil:
-    memset(pipe, 0, sizeof(Pipe))
-    pipe.index = index
-    pipe.sender = sender
-    pipe.receiver = receiver
-    pipe.up = 1
-    pipe.departure_ns = -1
-    pipe.random_state = seed
-    pipe.queue_limit_packets = pipe.queue_limit_bytes = UINT64_MAX
-    pipe.cached_length = 0xFFFFFFFFu
-    pipe_find_way(pipe)
-    sender.output = pipe
-    receiver.input = pipe
 
 
 cdef inline Pipe *link_new(
@@ -137,22 +122,6 @@ cdef inline void neighbor_free(Worker *worker, Neighbor *neighbor) noexcept nogi
     free(neighbor)
 
 
-cdef inline void node_free(Worker *worker, Node *node) noexcept nogil:
-    cdef uint32_t i
-    for i in range(node.neighbor_capacity):
-        if node.neighbors[i] is not NULL:
-            neighbor_free(worker, node.neighbors[i])
-    list_release(&worker.pool, &node.frames)
-    free(node.neighbors)
-    free(node.events.events)
-    free(node.ports)
-    free(node.table.routes)
-    free(node.table.fib)
-    free(node.macs)
-    free(node.drops)
-    waits_free(node)
-
-
 cdef inline void pipe_free(Worker *worker, Pipe *pipe) noexcept nogil:
     while pipe_first(pipe) is not NULL:
         packet_release(&worker.pool, pipe_first(pipe))
@@ -162,6 +131,39 @@ cdef inline void pipe_free(Worker *worker, Pipe *pipe) noexcept nogil:
     free(pipe.ring)
     free(pipe.waiting)
     lateness_free(pipe)
+
+
+cdef inline void stack_free(Worker *worker, Stack *stack) noexcept nogil:
+    cdef Echo *echo = stack.echoes
+    while echo is not NULL:
+        stack.echoes = echo.next
+        list_release(&worker.pool, &echo.waiting)
+        free(echo)
+        echo = stack.echoes
+    if stack.loopback.node is not NULL:
+        pipe_free(worker, &stack.loopback_pipe)
+        free(stack.loopback.addresses)
+    free(stack)
+
+
+cdef inline void node_free(Worker *worker, Node *node) noexcept nogil:
+    cdef uint32_t i
+    for i in range(node.neighbor_capacity):
+        if node.neighbors[i] is not NULL:
+            neighbor_free(worker, node.neighbors[i])
+    if node.kind == KIND_PORT:
+        list_release(&worker.pool, &node.own.port.frames)
+    elif node.kind == KIND_SWITCH:
+        free(node.own.bridge.macs)
+    if node.stack is not NULL:
+        stack_free(worker, node.stack)
+    free(node.neighbors)
+    free(node.events.events)
+    free(node.ports)
+    free(node.table.routes)
+    free(node.table.fib)
+    free(node.drops)
+    waits_free(node)
 
 
 cdef inline uint64_t tables_close(Tables *tables, Worker *worker) noexcept nogil:
@@ -180,7 +182,6 @@ cdef inline uint64_t tables_close(Tables *tables, Worker *worker) noexcept nogil
     for i in range(worker.flow_high):
         free(worker.flows[i].samples)
         free(worker.flows[i].replies)
-    list_release(&worker.pool, &worker.loopback)
     list_release(&worker.pool, &worker.undeliverable)
     for i in range(READING_BATCH):
         if worker.readings[i].buffer is not NULL:

@@ -16,6 +16,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from ..device.nic cimport nic_vector
 from ..device.tap cimport tap_vector
 from ..headers.icmp cimport ICMP_UNREACHABLE, UNREACHABLE_HOST
+from ..link.crossing cimport ROUND_MASK, next_round, packet_round
 from ..link.interface cimport interface_send_vector
 from ..link.line cimport pipe_first
 from ..link.shaper cimport shaper_timer
@@ -25,23 +26,24 @@ from ..observe.drops cimport drop
 from ..observe.lateness cimport is_device, lateness_handled
 from ..packet.segment cimport wire_bytes, wire_segments
 from ..stack.bridge cimport hub_vector, switch_vector
+from ..stack.echo cimport echo_timer
 from ..stack.ether_input cimport host_vector
 from ..stack.flow cimport flow_timer
 from ..stack.icmp_output cimport icmp_error
-from ..stack.ip4_local cimport ip4_local
 from ..stack.neighbor cimport neighbor_timer, request_interval_ns
 from ..stack.router cimport Departure, ip4_router_vector
 from ..state.network cimport (
-    CROSSING_LIMIT, Interface, KIND_HOST, KIND_HUB, KIND_NIC, KIND_ROUTER, KIND_SWITCH, KIND_TAP, Node,
+    Interface, KIND_HOST, KIND_HUB, KIND_NIC, KIND_ROUTER, KIND_SWITCH, KIND_TAP, LOOPBACK_PORT, Node,
     OBSERVE_LATENESS, Pipe, PipeEntry, VECTOR_SIZE, WAY_IDEAL, Worker,
 )
-from ..state.packets cimport Packet
+from ..state.packets cimport ALREADY_OBSERVED, Packet
 from ..state.reasons cimport DROP_NEIGHBOR_UNREACHABLE
 from ..state.records cimport Event
 from ..time.events cimport (
-    TIMER_FLOWS, TIMER_NEIGHBORS, TIMER_PIPES, TIMER_SOURCE, never, node_event, node_wake,
+    TIMER_FLOWS, TIMER_NEIGHBORS, TIMER_PIPES, TIMER_SOCKETS, TIMER_SOURCE, never, node_event, node_port,
+    node_wake,
 )
-from ..time.heap cimport heap_pop, heap_push, heap_replace_first, heap_second
+from ..time.heap cimport heap_hasten, heap_pop, heap_push, heap_replace_first, heap_second
 from .ahead cimport worker_find_quiet, worker_find_stride
 from .port cimport port_vector
 
@@ -49,13 +51,13 @@ cdef enum:
     TURN_PACKETS = 512             # after which a node that runs ahead lets others have theirs
     # after which devices get what has come for them meanwhile: none of it is to wait for long
     WRITE_TURNS = 16
-    ANY_ROUND = 0xFFFFFFFFu
+    NO_ROUND = ROUND_MASK + 1      # that no packet has
 
 
-cdef inline void node_input(
+cdef inline uint32_t node_input(
     Worker *worker, Interface *interface, Packet **vector, uint32_t count, Departure *departure
 ) noexcept nogil:
-    """Let a node handle a vector of frames that came by one interface.
+    """Let a node handle a vector of frames that came by one interface: how many it has handled.
 
     It may leave it to the caller to send the last ones on.
     """
@@ -64,7 +66,7 @@ cdef inline void node_input(
     worker.vectors += 1
     if kind == KIND_ROUTER:
         worker.hop_packets += count
-        ip4_router_vector(worker, interface, vector, count, departure)
+        return ip4_router_vector(worker, interface, vector, count, departure)
     elif kind == KIND_SWITCH:
         worker.hop_packets += count
         switch_vector(worker, interface, vector, count)
@@ -72,13 +74,14 @@ cdef inline void node_input(
         worker.hop_packets += count
         hub_vector(worker, interface, vector, count)
     elif kind == KIND_HOST:
-        host_vector(worker, interface, vector, count)
+        return host_vector(worker, interface, vector, count)
     elif kind == KIND_TAP:
         tap_vector(worker, interface, vector, count)
     elif kind == KIND_NIC:
         nic_vector(worker, interface, vector, count)
     else:
         port_vector(worker, interface.node, vector, count)
+    return count
 
 
 cdef inline void node_timer_fired(
@@ -96,35 +99,32 @@ cdef inline void node_timer_fired(
             drop(worker, node, packet, DROP_NEIGHBOR_UNREACHABLE)
             i += 1
         worker.undeliverable.count = 0
+    elif source == TIMER_SOCKETS:
+        echo_timer(worker, node, time_ns)
     elif source >= TIMER_PIPES:
         shaper_timer(worker, node.ports[source - TIMER_PIPES].output, time_ns)
     elif worker.flows[source - TIMER_FLOWS].node == node:  # else it was for a flow that had this place before
         flow_timer(worker, &worker.flows[source - TIMER_FLOWS], time_ns)
 
 
-cdef inline void node_loopback(Worker *worker, Node *node) noexcept nogil:
-    """Deliver what the node has sent to itself, and what it sends to itself on that account."""
-    cdef uint32_t i = 0
-    while i < worker.loopback.count:
-        ip4_local(worker, node, NULL, worker.loopback.packets[i], False)
-        i += 1
-    worker.loopback.count = 0
-
-
-cdef inline bint entry_arrives(PipeEntry *entry, int64_t last_ns, uint32_t last_round) noexcept nogil:
-    """Whether an entry of a line, and so all before it, arrives by (last_ns, last_round).
+cdef inline bint entry_arrives(PipeEntry *entry, int64_t last_ns, uint32_t later_round) noexcept nogil:
+    """Whether an entry of a line, and so all before it, arrives by `last_ns`, but not in `later_round` of it.
 
     Of one that was lost, nothing can be told.
     """
     return entry.packet is not NULL and (
-        entry.arrival_ns < last_ns or (entry.arrival_ns == last_ns and entry.packet.crossings <= last_round)
+        entry.arrival_ns < last_ns
+        or (entry.arrival_ns == last_ns and entry.packet.crossings & ROUND_MASK != later_round)
     )
 
 
 cdef inline uint32_t take_vector(
-    Worker *worker, Pipe *pipe, int64_t last_ns, uint32_t last_round
+    Worker *worker, Pipe *pipe, int64_t last_ns, uint32_t later_round
 ) noexcept nogil:
-    """Take from a pipe what arrives by (last_ns, last_round), a vector at most; how many packets that are."""
+    """Take from a pipe what arrives by `last_ns`, but not in `later_round` of it: how many packets.
+
+    They are a vector at most.
+    """
     cdef uint32_t count = 0
     cdef uint32_t mask = pipe.capacity - 1
     cdef uint32_t head = pipe.head
@@ -137,14 +137,14 @@ cdef inline uint32_t take_vector(
     debug_assert(head != end and ring[head & mask].packet is not NULL)
     if end - head > VECTOR_SIZE:
         end = head + VECTOR_SIZE
-    all_arrive = entry_arrives(&ring[(end - 1) & mask], last_ns, last_round)
+    all_arrive = entry_arrives(&ring[(end - 1) & mask], last_ns, later_round)
     while head != end:
         packet = ring[head & mask].packet
         prefetch(ring[(head + 8) & mask].packet)
         if is_likely(packet is not NULL):
-            if not all_arrive and not entry_arrives(&ring[head & mask], last_ns, last_round):
+            if not all_arrive and not entry_arrives(&ring[head & mask], last_ns, later_round):
                 break
-            debug_assert(entry_arrives(&ring[head & mask], last_ns, last_round))
+            debug_assert(entry_arrives(&ring[head & mask], last_ns, later_round))
             packet.time_ns = ring[head & mask].arrival_ns
             packets += wire_segments(packet)
             bytes += wire_bytes(packet)
@@ -167,27 +167,59 @@ cdef inline uint32_t take_first(
     be past.
     """
     cdef Event *other = heap_second(&node.events)
-    cdef uint32_t last_round = worker.round
+    cdef uint32_t later_round = next_round(worker)
     cdef uint32_t count
+    cdef int64_t arrival_ns
     cdef Packet *packet
     if not exact:
-        last_round = ANY_ROUND
+        later_round = NO_ROUND
         if limit_ns - node.events.events[0].time_ns > request_interval_ns():
             limit_ns = node.events.events[0].time_ns + request_interval_ns()
         if other is not NULL and other.time_ns <= limit_ns:
             limit_ns = other.time_ns - (pipe.receiver.port > <uint32_t>other.order)
-    count = take_vector(worker, pipe, limit_ns, last_round)
+        if is_unlikely(pipe.sender.node == node):  # what it sends may come into this very line meanwhile
+            limit_ns = node.events.events[0].time_ns
+    count = take_vector(worker, pipe, limit_ns, later_round)
     packet = pipe_first(pipe)
     if packet is NULL:
         pipe.active = 0
         heap_pop(&node.events)
     else:
+        arrival_ns = pipe.ring[pipe.head & (pipe.capacity - 1)].arrival_ns
         heap_replace_first(
-            &node.events,
-            pipe.ring[pipe.head & (pipe.capacity - 1)].arrival_ns,
-            <uint64_t>packet.crossings << 32 | pipe.receiver.port,
+            &node.events, arrival_ns,
+            <uint64_t>packet_round(worker, packet, arrival_ns) << 32 | pipe.receiver.port,
         )
     return count
+
+
+cdef inline void pipe_put_back(Worker *worker, Pipe *pipe, uint32_t count) noexcept nogil:
+    """Let the last `count` packets that were taken from a pipe come first in its line again.
+
+    Its sender has had no turn since they were taken, so they still stand there.
+    """
+    cdef Node *node = pipe.receiver.node
+    cdef uint32_t mask = pipe.capacity - 1
+    cdef Packet *packet = NULL
+    cdef int64_t arrival_ns
+    cdef uint64_t order
+    while count:
+        pipe.head -= 1
+        packet = pipe.ring[pipe.head & mask].packet
+        if packet is NULL:
+            continue
+        count -= 1
+        pipe.receiver.rx_packets -= wire_segments(packet)
+        pipe.receiver.rx_bytes -= wire_bytes(packet)
+        if pipe.observed:
+            packet.header_state |= ALREADY_OBSERVED
+    arrival_ns = pipe.ring[pipe.head & mask].arrival_ns
+    order = <uint64_t>packet_round(worker, packet, arrival_ns) << 32 | pipe.receiver.port
+    if pipe.active:
+        heap_hasten(&node.events, arrival_ns, order)
+    else:
+        pipe.active = 1
+        heap_push(&node.events, arrival_ns, order)
 
 
 cdef inline bint passes_on(Worker *worker, Pipe *pipe) noexcept nogil:
@@ -197,7 +229,7 @@ cdef inline bint passes_on(Worker *worker, Pipe *pipe) noexcept nogil:
     return (
         worker.current_count == 0 and worker.ready_count == 0
         and (worker.events.count == 0 or worker.events.events[0].time_ns > worker.instant_ns)
-        and worker.round < CROSSING_LIMIT and (worker.turns + 1) % WRITE_TURNS and not worker.drain_due
+        and (worker.turns + 1) % WRITE_TURNS and not worker.drain_due
         and pipe.way == WAY_IDEAL and not pipe.active and not is_device(pipe.receiver.node)
     )
 
@@ -211,14 +243,18 @@ cdef inline void pipe_deliver(Worker *worker, Pipe *pipe, uint32_t count, bint a
     """
     cdef Departure departure
     cdef uint32_t passed = 0
+    cdef uint32_t handled
     # While the engine stands still, its instant may move past what is ready.
     alone = alone and worker.vector[0].time_ns == worker.instant_ns
     while True:
         if is_unlikely(pipe.observed):
             pipe_observe(worker, pipe, worker.vector, count)
-        node_input(worker, pipe.receiver, worker.vector, count, &departure)
+        handled = node_input(worker, pipe.receiver, worker.vector, count, &departure)
         if is_unlikely(pipe.observed & OBSERVE_LATENESS):
-            lateness_handled(worker, pipe, count)
+            lateness_handled(worker, pipe, handled)
+        if is_unlikely(handled != count):
+            pipe_put_back(worker, pipe, count - handled)
+            count = handled
         if departure.output is NULL:
             break
         if not alone or departure.first or not passes_on(worker, departure.output.output):
@@ -237,8 +273,6 @@ cdef inline void pipe_deliver(Worker *worker, Pipe *pipe, uint32_t count, bint a
         if passed >= VECTOR_SIZE:
             passed -= VECTOR_SIZE
             worker.turns += 1
-    if worker.loopback.count:
-        node_loopback(worker, pipe.receiver.node)
 
 
 cdef inline void device_put_off(Worker *worker, Pipe *pipe) noexcept nogil:
@@ -271,9 +305,12 @@ cdef inline void devices_write(Worker *worker, int64_t until_ns) noexcept nogil:
                 break
             first = &pipe.ring[pipe.head & (pipe.capacity - 1)]
             if first.arrival_ns > until_ns:
-                node_event(worker, pipe.receiver.node, first.arrival_ns, packet.crossings, pipe.receiver.port)
+                node_event(
+                    worker, pipe.receiver.node, first.arrival_ns,
+                    packet_round(worker, packet, first.arrival_ns), pipe.receiver.port,
+                )
                 break
-            pipe_deliver(worker, pipe, take_vector(worker, pipe, until_ns, ANY_ROUND), False)
+            pipe_deliver(worker, pipe, take_vector(worker, pipe, until_ns, NO_ROUND), False)
     worker.unwritten_count = 0
 
 
@@ -304,11 +341,16 @@ cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcep
             if node.port_count == 1 and not node.overtaken:
                 limit_ns = until_ns
     while node.events.count and left:
+        # for what it has sent itself, which comes before what is later
+        if is_unlikely(node.ready and not exact):
+            limit_ns = timer_limit_ns = worker.instant_ns
         event = node.events.events
         time_ns = event.time_ns
         if time_ns > limit_ns or (exact and time_ns == limit_ns and event.order >= limit_order):
             break
         source = <uint32_t>event.order
+        if is_unlikely(source == LOOPBACK_PORT and not exact):
+            break
         if source >= TIMER_SOURCE:
             if time_ns > timer_limit_ns:
                 break
@@ -316,10 +358,8 @@ cdef inline void node_turn(Worker *worker, Node *node, int64_t until_ns) noexcep
             reached_ns = time_ns
             node_timer_fired(worker, node, source, time_ns)
             left -= 1
-            if worker.loopback.count:
-                node_loopback(worker, node)
         else:
-            pipe = node.ports[source].input
+            pipe = node_port(node, source).input
             if is_device(node):
                 heap_pop(&node.events)
                 device_put_off(worker, pipe)
@@ -347,6 +387,7 @@ cdef inline void node_ready_turn(Worker *worker, Node *node) noexcept nogil:
     cdef Pipe *pipe = node.arrival
     cdef Packet *packet
     cdef uint32_t count
+    cdef int64_t arrival_ns
     node.ready = 0
     node.arrival = NULL
     if pipe is NULL or (node.events.count and node.events.events[0].time_ns <= worker.instant_ns):
@@ -357,15 +398,15 @@ cdef inline void node_ready_turn(Worker *worker, Node *node) noexcept nogil:
     if is_device(node):
         device_put_off(worker, pipe)
         return
-    count = take_vector(worker, pipe, worker.instant_ns, worker.round)
+    count = take_vector(worker, pipe, worker.instant_ns, next_round(worker))
     packet = pipe_first(pipe)
     if packet is NULL:
         pipe.active = 0
     else:
+        arrival_ns = pipe.ring[pipe.head & (pipe.capacity - 1)].arrival_ns
         heap_push(
-            &node.events,
-            pipe.ring[pipe.head & (pipe.capacity - 1)].arrival_ns,
-            <uint64_t>packet.crossings << 32 | pipe.receiver.port,
+            &node.events, arrival_ns,
+            <uint64_t>packet_round(worker, packet, arrival_ns) << 32 | pipe.receiver.port,
         )
     pipe_deliver(worker, pipe, count, packet is NULL)
     if node.events.count:

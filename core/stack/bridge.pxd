@@ -35,44 +35,44 @@ cdef inline int64_t mac_renew_interval_ns() noexcept nogil:
 
 cdef inline MacEntry *mac_slot(Node *node, uint64_t mac) noexcept nogil:
     """The station's entry, or the free slot where it belongs."""
-    cdef uint32_t slot = first_place(mac, node.mac_capacity)
-    while node.macs[slot].mac != 0 and node.macs[slot].mac != mac:
-        slot = (slot + 1) & (node.mac_capacity - 1)
-    return &node.macs[slot]
+    cdef uint32_t slot = first_place(mac, node.own.bridge.mac_capacity)
+    while node.own.bridge.macs[slot].mac != 0 and node.own.bridge.macs[slot].mac != mac:
+        slot = (slot + 1) & (node.own.bridge.mac_capacity - 1)
+    return &node.own.bridge.macs[slot]
 
 
 cdef inline void mac_table_renew(Node *node, int64_t time_ns) noexcept nogil:
     """Forget who has aged, and make room where that was not enough."""
-    cdef MacEntry *old = node.macs
-    cdef uint32_t old_capacity = node.mac_capacity
+    cdef MacEntry *old = node.own.bridge.macs
+    cdef uint32_t old_capacity = node.own.bridge.mac_capacity
     cdef uint32_t fresh = 0
     cdef uint32_t i
     for i in range(old_capacity):
         if old[i].mac and time_ns - old[i].seen_ns <= mac_age_ns():
             fresh += 1
-    node.mac_capacity = old_capacity if old_capacity else 16
-    if fresh * 4 > node.mac_capacity and node.mac_capacity < MAC_TABLE_LIMIT:
-        node.mac_capacity *= 2
-    node.macs = <MacEntry *>must_zero(node.mac_capacity * sizeof(MacEntry))
+    node.own.bridge.mac_capacity = old_capacity if old_capacity else 16
+    if fresh * 4 > node.own.bridge.mac_capacity and node.own.bridge.mac_capacity < MAC_TABLE_LIMIT:
+        node.own.bridge.mac_capacity *= 2
+    node.own.bridge.macs = <MacEntry *>must_zero(node.own.bridge.mac_capacity * sizeof(MacEntry))
     for i in range(old_capacity):
         if old[i].mac and time_ns - old[i].seen_ns <= mac_age_ns():
             mac_slot(node, old[i].mac)[0] = old[i]
-    node.mac_count = fresh
-    node.mac_renew_ns = time_ns + mac_renew_interval_ns()
+    node.own.bridge.mac_count = fresh
+    node.own.bridge.mac_renew_ns = time_ns + mac_renew_interval_ns()
     free(old)
 
 
 cdef inline void mac_learn(Node *node, uint64_t mac, uint32_t port, int64_t time_ns) noexcept nogil:
-    cdef MacEntry *entry = mac_slot(node, mac) if node.mac_capacity else NULL
+    cdef MacEntry *entry = mac_slot(node, mac) if node.own.bridge.mac_capacity else NULL
     if entry is NULL or entry.mac == 0:
-        if (node.mac_count + 1) * 2 > node.mac_capacity:
-            if node.mac_capacity < MAC_TABLE_LIMIT or time_ns >= node.mac_renew_ns:
+        if (node.own.bridge.mac_count + 1) * 2 > node.own.bridge.mac_capacity:
+            if node.own.bridge.mac_capacity < MAC_TABLE_LIMIT or time_ns >= node.own.bridge.mac_renew_ns:
                 mac_table_renew(node, time_ns)
-            if (node.mac_count + 1) * 2 > node.mac_capacity:
+            if (node.own.bridge.mac_count + 1) * 2 > node.own.bridge.mac_capacity:
                 return  # full of fresh stations: frames for this one are flooded
             entry = mac_slot(node, mac)
         entry.mac = mac
-        node.mac_count += 1
+        node.own.bridge.mac_count += 1
     entry.port = port
     entry.seen_ns = time_ns
 
@@ -134,7 +134,7 @@ cdef inline void switch_frame(Worker *worker, Interface *interface, Packet *pack
         else:
             bridge_flood(worker, interface, packet)
         return
-    entry = mac_slot(node, destination) if node.mac_capacity else NULL
+    entry = mac_slot(node, destination) if node.own.bridge.mac_capacity else NULL
     if entry is NULL or entry.mac == 0 or packet.time_ns - entry.seen_ns > mac_age_ns():
         bridge_flood(worker, interface, packet)
     elif entry.port == interface.port:

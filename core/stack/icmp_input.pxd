@@ -36,7 +36,7 @@ cdef inline void icmp_redirect_input(
     cdef uint32_t destination = get32(icmp + ICMP_HEADER + 16)
     cdef Route4 *route = route_lookup(&node.table, destination)
     if (
-        node.kind == KIND_ROUTER or interface is NULL or route is NULL or route.kind != ROUTE_GATEWAY
+        node.kind == KIND_ROUTER or route is NULL or route.kind != ROUTE_GATEWAY
         or route.interface != interface or route.gateway != get32(ip + 12)
         or not interface_reaches(interface, gateway)
         or interface_has(interface, gateway) or node.table.count >= REDIRECTED_ROUTES

@@ -13,7 +13,9 @@ from ..machine.platform cimport get16, get32, is_unlikely
 from ..observe.drops cimport drop, read_header
 from ..packet.packet cimport packet_trim
 from ..packet.segment cimport wire_frame_bytes
-from ..state.network cimport Interface, KIND_ROUTER, Neighbor, Node, ROUTE_LOCAL, Route4, Worker
+from ..state.network cimport (
+    Interface, KIND_ROUTER, LOOPBACK_PORT, Neighbor, Node, ROUTE_LOCAL, Route4, Worker,
+)
 from ..state.packets cimport CHECKSUM_IP4_VALID, Packet
 from ..state.reasons cimport (
     DROP_IP4_BROADCAST, DROP_IP4_CHECKSUM, DROP_IP4_DESTINATION_MARTIAN, DROP_IP4_HEADER_LENGTH,
@@ -89,6 +91,9 @@ cdef inline Packet *ip4_input(Worker *worker, Interface *interface, Packet *pack
         and not passes_whole(node, interface, packet, header_length, link_broadcast)
     ):
         return packet
+    if interface.port == LOOPBACK_PORT:  # only the node itself can have sent it
+        ip4_local(worker, node, interface, packet, False)
+        return NULL
     destination = get32(ip + 16)
     if not is_one_host(get32(ip + 12)):
         drop(worker, node, packet, DROP_IP4_SOURCE_MARTIAN)

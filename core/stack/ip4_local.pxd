@@ -19,10 +19,7 @@ from .udp_input cimport udp_input
 cdef inline void ip4_local(
     Worker *worker, Node *node, Interface *interface, Packet *packet, bint broadcast
 ) noexcept nogil:
-    """Deliver a packet whose IP header is known to be good.
-
-    `interface` is NULL for what the node sent to itself.
-    """
+    """Deliver a packet whose IP header is known to be good."""
     cdef uint8_t *ip = packet.data + ETHER_HEADER
     cdef uint32_t header_length = (ip[0] & 15) * 4
     if get16(ip + 6) & (IP4_MORE_FRAGMENTS | IP4_OFFSET_MASK):

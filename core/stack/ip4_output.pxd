@@ -9,7 +9,7 @@ from ..headers.ip4 cimport (
 )
 from ..machine.platform cimport get16, get32, is_likely, put16, put32
 from ..observe.drops cimport count_drop, drop
-from ..packet.packet cimport list_append, packet_copy_bytes, packet_new, packet_release, packet_slice
+from ..packet.packet cimport packet_copy_bytes, packet_new, packet_release, packet_slice
 from ..packet.segment cimport packet_finish_checksum, wire_frame_bytes
 from ..state.network cimport (
     Neighbor, Node, ROUTE_CONNECTED, ROUTE_GATEWAY, ROUTE_LOCAL, ROUTE_UNREACHABLE, Route4, Worker,
@@ -20,6 +20,7 @@ from ..state.reasons cimport (
     DROP_NEIGHBOR_TABLE_FULL, DROP_POOL_EMPTY,
 )
 from .address cimport interface_source, route_is_broadcast
+from .loopback cimport LOOPBACK_ADDRESS, is_loopback, loopback_send
 from .neighbor cimport neighbor_get, neighbor_send
 from .route cimport route_lookup
 
@@ -58,6 +59,8 @@ cdef inline Neighbor *route_neighbor(
 cdef inline uint32_t ip4_source(Node *node, uint32_t destination) noexcept nogil:
     """The address that the node sends to `destination` from; 0 where it has no way there."""
     cdef Route4 *route = route_lookup(&node.table, destination)
+    if is_loopback(destination):
+        return LOOPBACK_ADDRESS
     if route is NULL or route.interface is NULL:
         return 0
     if route.kind == ROUTE_LOCAL:
@@ -153,11 +156,12 @@ cdef inline void ip4_output(Worker *worker, Node *node, Packet *packet, int64_t 
     cdef Neighbor *neighbor
     packet.time_ns = time_ns
     packet.header_state = CHECKSUM_IP4_VALID
-    if route is NULL:
+    if is_loopback(destination):
+        loopback_send(worker, node, packet, time_ns)
+    elif route is NULL:
         drop(worker, node, packet, DROP_IP4_NO_ROUTE)
     elif route.kind == ROUTE_LOCAL:
-        packet.input_port = 0
-        list_append(&worker.loopback, packet)
+        loopback_send(worker, node, packet, time_ns)
     elif route.kind == ROUTE_UNREACHABLE:
         drop(worker, node, packet, DROP_IP4_ROUTE_UNREACHABLE)
     elif route_is_broadcast(route, destination):

@@ -10,7 +10,6 @@
 # Both name the same one of all routes to one gateway: however many there are, what a packet needs of them
 # stays in the cache, and packets that go the same way are known by it.
 
-from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memmove, memset

@@ -7,9 +7,10 @@ from ..headers.icmp cimport ICMP_UNREACHABLE, UNREACHABLE_PORT
 from ..headers.udp cimport UDP_HEADER
 from ..machine.platform cimport get16, load16
 from ..observe.drops cimport drop, read_header
-from ..state.network cimport Flow, Node, Worker
+from ..state.network cimport Echo, Flow, Node, Worker
 from ..state.packets cimport CHECKSUM_UDP_PARTIAL, Packet
 from ..state.reasons cimport DROP_UDP_CHECKSUM, DROP_UDP_LENGTH, DROP_UDP_PORT_UNREACHABLE, DROP_UDP_TRUNCATED
+from .echo cimport echo_find, echo_input
 from .flow cimport UDP_STAMP, flow_datagram, flow_of_datagram
 from .icmp_output cimport icmp_error
 from .udp_output cimport udp_checksum
@@ -23,6 +24,7 @@ cdef inline void udp_input(
     cdef uint32_t datagram
     cdef uint8_t *udp
     cdef Flow *flow
+    cdef Echo *echo
     if length < UDP_HEADER:
         drop(worker, node, packet, DROP_UDP_TRUNCATED)
         return
@@ -45,6 +47,11 @@ cdef inline void udp_input(
     if flow is not NULL and datagram >= UDP_HEADER + UDP_STAMP:
         flow_datagram(worker, flow, packet, udp)
         return
+    if node.stack is not NULL:
+        echo = echo_find(node, get16(udp + 2))
+        if echo is not NULL:
+            echo_input(worker, node, echo, packet, header_length)
+            return
     if not broadcast:
         icmp_error(worker, node, packet, ICMP_UNREACHABLE, UNREACHABLE_PORT, 0, packet.time_ns)
     drop(worker, node, packet, DROP_UDP_PORT_UNREACHABLE)

@@ -20,8 +20,10 @@ cdef extern from "<semaphore.h>" nogil:
 
 cdef enum:
     VECTOR_SIZE = 256              # packets that go through a stage together, at most
-    CROSSING_LIMIT = 4096          # undelayed links that a packet may cross at one instant: more is a loop
-    PORT_LIMIT = 65534             # interfaces of a node
+    PORT_LIMIT = 65534             # interfaces of a node …
+    LOOPBACK_PORT = PORT_LIMIT     # … and the port of one more, its loopback interface
+    # plus the node's index: that of its loopback interface, and of the pipe there
+    LOOPBACK_INDEX = 0x80000000u
     PROOF_KEYS = 35                # of the run's hash: see proof.pxd
     READING_BATCH = 64             # frames that one call may bring from a device
     LATENESS_BUCKETS = 144         # four for each factor of two, up to 137 s
@@ -42,6 +44,7 @@ cdef enum PipeWay:                 # what pipe_send() has to do
     # up, not captured, neither bandwidth, delay, loss nor shaper: nothing to compute
     WAY_IDEAL = 1
     WAY_SPECIAL = 2                # down, or captured
+    WAY_BRIDGED = 3                # ideal, and a switch or hub sends over it, whose passing on is counted
 
 
 cdef enum RouteKind:
@@ -304,6 +307,52 @@ cdef struct DropCounts:
     DropCount counts[0]
 
 
+# A UDP port that answers by itself: see echo.pxd.
+cdef struct Echo:
+    Echo *next                     # on the node
+    uint32_t port
+    uint64_t limit_packets
+    uint64_t received_packets
+    uint64_t answered_packets
+    PacketList waiting             # for the conversation to go on
+
+
+# What only a switch has: the stations that it knows.
+cdef struct BridgeState:
+    MacEntry *macs
+    uint32_t mac_count
+    uint32_t mac_capacity
+    int64_t mac_renew_ns           # a full table of MAC addresses is not gone through again before
+
+
+# What only a TAP or NIC has.
+cdef struct DeviceState:
+    DeviceWaits *waits
+    int fd
+    uint8_t gone
+    uint8_t takes_udp              # the device's kernel cuts UDP super-frames (Linux 6.2)
+
+
+# What only a PORT has: what arrived, for Python.
+cdef struct PortState:
+    PacketList frames
+    uint8_t discards_frames
+
+
+cdef union KindState:
+    BridgeState bridge
+    DeviceState device
+    PortState port
+
+
+# What few nodes have of a stack, made on first use: see loopback.pxd.
+cdef struct Stack:
+    Interface loopback
+    Pipe loopback_pipe
+    Proof loopback_proof
+    Echo *echoes
+
+
 # The stack context: everything that a node owns. First comes what each turn needs.
 cdef struct Node:
     Heap events                    # heads of its ingress pipes, and its timers
@@ -313,18 +362,14 @@ cdef struct Node:
     uint8_t kind
     uint8_t ready                  # is among the worker's ready nodes
     uint16_t ip_identification
-    uint8_t discard_frames         # a PORT's
     uint8_t overtaken              # a pipe that leads to it does not keep the order
     uint8_t wake_kept              # while the worker's events are cleared: its place has been seen
-    uint8_t device_gone
-    uint8_t takes_udp              # the device's kernel cuts UDP super-frames (Linux 6.2)
     RouteTable4 table
     int64_t wake_ns                # its place in the worker's events; NEVER: none
     uint32_t wake_round
     uint32_t port_count
     Interface **ports
     uint32_t port_capacity
-    int device_fd                  # TAP, NIC
     int64_t lookahead_ns           # nothing can reach it sooner than this after the worker's instant
     Neighbor **neighbors           # open addressing by (interface, address)
     uint32_t neighbor_count
@@ -334,15 +379,11 @@ cdef struct Node:
     uint32_t icmp_tokens
     # UDP flows whose other end is another node of the engine: see run/worker.pxd
     uint32_t flows_in_step
-    uint32_t mac_count
-    uint32_t mac_capacity
-    int64_t mac_renew_ns           # a full table of MAC addresses is not gone through again before
-    MacEntry *macs
     Flow *flows
     Flow *sinks
     DropCounts *drops              # NULL: nothing has been dropped
-    DeviceWaits *waits             # TAP, NIC
-    PacketList frames              # PORT: what arrived, for Python
+    Stack *stack                   # NULL: plain
+    KindState own
 
 
 cdef struct Worker
@@ -384,6 +425,7 @@ cdef struct Worker:
     int64_t instant_ns
     uint32_t round
     uint64_t turns
+    uint8_t looped_back            # a node has sent itself something
     int64_t ahead_ns               # the time that the foremost node has come to
     int64_t stride_ns              # how far nodes go before the instant: see ahead.pxd
     uint64_t pace_work
@@ -393,7 +435,6 @@ cdef struct Worker:
     uint32_t stop_flag             # set by the control thread to end the loop
     Packet *vector[VECTOR_SIZE]
     Arrival arrivals[VECTOR_SIZE]  # those of the vector, where its pipe's lateness is measured
-    PacketList loopback            # what the node in turn has sent to itself
     PacketList undeliverable       # what no neighbour answered for
     Pool pool
     uint64_t hop_packets

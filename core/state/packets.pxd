@@ -1,6 +1,7 @@
 # The structures of packets and of the pool that they come from: see packet.pxd.
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
+from libc.stdlib cimport free
 
 cdef enum:
     SIZE_CLASSES = 4               # views, small, MTU-sized and large packets
@@ -17,6 +18,7 @@ cdef enum HeaderState:
     HEADER_PLAIN_IP4 = 8           # it is IPv4, with nothing unusual to a router: see header_is_plain()
     # in a link's line each segment has a place of its own; of a segment: it had arrived already (whole.pxd)
     CARRIED_WHOLE = 16
+    ALREADY_OBSERVED = 32          # observers have been shown it; its node has not taken it yet
 
 
 # One cache line in front of every buffer. A chain is a list of segments through `next`; a segment with a
@@ -31,12 +33,12 @@ cdef struct Packet:
     uint32_t references
     # the same for all that is this packet on any wire; segment k of a super-frame has id + k
     uint32_t packet_id
-    uint32_t slab
+    uint16_t slab
+    uint16_t turns                 # of its conversation at time_ns: see conversation.pxd
     uint16_t input_port            # by which it has come to the stack that handles it, + 1; 0: sent by that
     uint16_t transport_offset
     uint16_t segment_size          # bytes of payload per wire segment of a super-frame; 0: a plain frame
-    # undelayed links crossed at time_ns: the round of the instant; in a shaper's queue, see FateOnWire
-    uint16_t crossings
+    uint16_t crossings             # of links that took no time: see crossing.pxd; in a shaper, FateOnWire
     uint16_t header_length         # of a super-frame: what each of its segments repeats
     uint8_t network_offset
     uint8_t header_state           # of enum HeaderState: what is known of the headers

@@ -155,7 +155,7 @@ cdef struct QueueSettings:
     FlowMask mask
 
 
-cdef enum FateOnWire:              # Packet.crossings, which mean nothing while it waits
+cdef enum FateOnWire:              # in place of the round in Packet.crossings, while the packet waits
     FATE_OPEN = 0
     # the pipe was plain when it came, and has not lost it: see pipe_begin_shaping()
     FATE_SPARED = 1

@@ -9,9 +9,9 @@ from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from ..machine.platform cimport (
-    atomic_load32, atomic_store32, atomic_store64, is_unlikely, must_resize, must_zero, with_room,
+    atomic_load32, atomic_store32, atomic_store64, is_likely, is_unlikely, must_resize, must_zero, with_room,
 )
-from ..state.network cimport Node, Pipe, Worker
+from ..state.network cimport Interface, Node, Pipe, Worker
 from ..state.records cimport Event, Heap, Posted
 from .heap cimport heap_push
 
@@ -19,12 +19,18 @@ cdef enum:
     TIMER_SOURCE = 0x80000000u      # after what arrives at the same time
     TIMER_NEIGHBORS = 0x80000000u
     TIMER_FLOWS = 0x80000001u       # plus the flow's index
+    TIMER_SOCKETS = 0xB0000000u     # of all conversations that wait
     TIMER_PIPES = 0xC0000000u       # plus the port: after all else that happens at the time
     POSTED_CAPACITY = 8192          # at first; a power of two
 
 
 cdef inline int64_t never() noexcept nogil:
     return INT64_MAX
+
+
+cdef inline Interface *node_port(Node *node, uint32_t port) noexcept nogil:
+    """The interface at a port, which is the source of the events of what it brings."""
+    return node.ports[port] if is_likely(port < node.port_count) else &node.stack.loopback
 
 
 cdef inline void worker_clear_events(Worker *worker) noexcept nogil:
