@@ -21,8 +21,8 @@ from manystack.results import (
 )
 from manystack.shaping import pipe_settings
 from manystack.topology import PipeParameters, changed_parameters
-from manystack.topology.changes import change_texts, nested
 from manystack.topology.checks import fragmented
+from manystack.topology.link.changes import change_texts, nested
 from manystack.topology.model import ipv4_address, ipv4_prefix
 from manystack.wiring import WITH_STACK, LinkState
 

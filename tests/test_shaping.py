@@ -10,8 +10,8 @@ from manystack.errors import UsageError
 from manystack.report.summary import pipe_table
 from manystack.shaping import shaping_of
 from manystack.topology import PipeParameters, TopologyError, changed_parameters
-from manystack.topology.changes import nested
-from manystack.topology.disciplines import KNOWN
+from manystack.topology.link.changes import nested
+from manystack.topology.link.disciplines import KNOWN
 
 HOSTS: dict[str, Any] = {
     name: {"kind": "host", "interfaces": {"eth0": {"addresses": [f"10.0.0.{number}/24"]}}}

@@ -7,7 +7,7 @@ import click
 from manystack.commands.common import Command, echo_json
 from manystack.topology import PipeParameters, changed_parameters
 from manystack.topology import generate as generate_document
-from manystack.topology.files import FORMATS, encode, write_document
+from manystack.topology.document.files import FORMATS, encode, write_document
 
 
 @click.command(cls=Command)

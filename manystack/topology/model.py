@@ -11,9 +11,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
-from manystack.topology.errors import NOT_YET, short
-from manystack.topology.part import Part
-from manystack.topology.pipe import PipeParameters
+from manystack.topology.document.errors import NOT_YET, short
+from manystack.topology.document.part import Part
+from manystack.topology.link.values import PipeParameters
 
 STACK_KINDS: Final = frozenset({"host", "router"})
 BRIDGE_KINDS: Final = frozenset({"switch", "hub"})

@@ -17,10 +17,15 @@ from manystack.topology.checks import (
     resolve_links,
     resolve_traffic,
 )
-from manystack.topology.errors import Problems, TopologyError
-from manystack.topology.files import read_document
-from manystack.topology.links import WrittenLink
-from manystack.topology.merging import LinkReader
+from manystack.topology.document.errors import Problems, TopologyError
+from manystack.topology.document.files import read_document
+from manystack.topology.document.part import Document, Part
+from manystack.topology.document.reading import read_kind, read_part
+from manystack.topology.link.merging import LinkReader
+from manystack.topology.link.traces import Files
+from manystack.topology.link.values import PipeParameters
+from manystack.topology.link.writing import chosen
+from manystack.topology.link.written import WrittenLink
 from manystack.topology.model import (
     BRIDGE_MTU,
     Capture,
@@ -30,10 +35,6 @@ from manystack.topology.model import (
     TimeMode,
     Traffic,
 )
-from manystack.topology.part import Document, Part
-from manystack.topology.pipe import PipeParameters
-from manystack.topology.pipe_writing import chosen
-from manystack.topology.reading import read_kind, read_part
 from manystack.topology.schema import (
     LATER_TRAFFIC_KINDS,
     NODE_KINDS,
@@ -48,7 +49,6 @@ from manystack.topology.schema import (
     WrittenStack,
     WrittenTap,
 )
-from manystack.topology.traces import Files
 from manystack.topology.writing import write_capture, write_link, write_node, write_traffic
 
 

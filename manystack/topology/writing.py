@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from manystack.topology.document.part import Document
+from manystack.topology.document.quantity import format_bandwidth, format_duration, format_size
+from manystack.topology.link.writing import chosen, write_pipe
 from manystack.topology.model import (
     BRIDGE_KINDS,
     DEVICE_KINDS,
@@ -17,9 +20,6 @@ from manystack.topology.model import (
     Traffic,
     format_mac,
 )
-from manystack.topology.part import Document
-from manystack.topology.pipe_writing import chosen, write_pipe
-from manystack.topology.quantity import format_bandwidth, format_duration, format_size
 
 _TRAFFIC_DEFAULTS: dict[str, Document] = {
     "ping": {"interval": "1s", "size": "56B", "ttl": 64, "start": "0ns"},

@@ -18,9 +18,9 @@ from manystack.topology import (
     changed_parameters,
     generate,
 )
-from manystack.topology.errors import below
-from manystack.topology.files import encode
-from manystack.topology.pipe import DEFAULT_QUEUE_PACKETS
+from manystack.topology.document.errors import below
+from manystack.topology.document.files import encode
+from manystack.topology.link.values import DEFAULT_QUEUE_PACKETS
 
 OFFICE: dict[str, Any] = json.loads((Path(__file__).parent / "office.json").read_text())
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from manystack.topology.errors import PlacedError, Problems, TopologyError
-from manystack.topology.files import decode, scalar
-from manystack.topology.merging import spelt_out
-from manystack.topology.part import Document
+from manystack.topology.document.errors import PlacedError, Problems, TopologyError
+from manystack.topology.document.files import decode, scalar
+from manystack.topology.document.part import Document
+from manystack.topology.link.merging import spelt_out
 
 
 def nested(settings: Mapping[str, Any], before: str = "") -> Document:

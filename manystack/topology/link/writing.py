@@ -5,9 +5,17 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, Final
 
-from manystack.topology.disciplines import ALL_BITS, DISCIPLINES, KEYS
-from manystack.topology.part import Document
-from manystack.topology.pipe import (
+from manystack.topology.document.part import Document
+from manystack.topology.document.quantity import (
+    format_bandwidth,
+    format_duration,
+    format_frequency,
+    format_queue,
+    format_ratio,
+    format_size,
+)
+from manystack.topology.link.disciplines import ALL_BITS, DISCIPLINES, KEYS
+from manystack.topology.link.values import (
     DEFAULT_QUEUE_PACKETS,
     Airtime,
     Chance,
@@ -16,14 +24,6 @@ from manystack.topology.pipe import (
     PipeParameters,
     Slots,
     Variation,
-)
-from manystack.topology.quantity import (
-    format_bandwidth,
-    format_duration,
-    format_frequency,
-    format_queue,
-    format_ratio,
-    format_size,
 )
 
 _DEFAULTS: Final[Document] = {

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from manystack.topology import PipeParameters, Topology, TopologyError, changed_parameters
-from manystack.topology.pipe import Jitter, RecordedBandwidth, Slots, Variation
-from manystack.topology.traces import Files
+from manystack.topology.link.traces import Files
+from manystack.topology.link.values import Jitter, RecordedBandwidth, Slots, Variation
 
 MS = 10**6
 S = 10**9

@@ -10,23 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from manystack.topology.disciplines import DISCIPLINES, KEYS, keys_of
-from manystack.topology.errors import PlacedError, Problems, TopologyError, below
-from manystack.topology.links import (
-    ATM,
-    ATM_CELL_OVERHEAD_BYTES,
-    WrittenAirtime,
-    WrittenBandwidth,
-    WrittenChance,
-    WrittenInterval,
-    WrittenJitter,
-    WrittenLoss,
-    WrittenPipe,
-    WrittenQueue,
-    WrittenSlots,
-)
-from manystack.topology.part import Document
-from manystack.topology.pipe import (
+from manystack.topology.document.errors import PlacedError, Problems, TopologyError, below
+from manystack.topology.document.part import Document
+from manystack.topology.document.reading import read_part
+from manystack.topology.link.disciplines import DISCIPLINES, KEYS, keys_of
+from manystack.topology.link.traces import Files
+from manystack.topology.link.values import (
     DEFAULT_QUEUE_PACKETS,
     Airtime,
     Chance,
@@ -42,9 +31,20 @@ from manystack.topology.pipe import (
     Slots,
     Variation,
 )
-from manystack.topology.pipe_writing import write_pipe
-from manystack.topology.reading import read_part
-from manystack.topology.traces import Files
+from manystack.topology.link.writing import write_pipe
+from manystack.topology.link.written import (
+    ATM,
+    ATM_CELL_OVERHEAD_BYTES,
+    WrittenAirtime,
+    WrittenBandwidth,
+    WrittenChance,
+    WrittenInterval,
+    WrittenJitter,
+    WrittenLoss,
+    WrittenPipe,
+    WrittenQueue,
+    WrittenSlots,
+)
 
 DIRECTIONS: Final = ("forward", "reverse")
 

@@ -13,9 +13,9 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Final, Literal
 
-from manystack.topology.errors import short
-from manystack.topology.pipe import PipeParameters, RecordedBandwidth, RecordedLoss
-from manystack.topology.quantity import parse_bandwidth, parse_duration, parse_ratio
+from manystack.topology.document.errors import short
+from manystack.topology.document.quantity import parse_bandwidth, parse_duration, parse_ratio
+from manystack.topology.link.values import PipeParameters, RecordedBandwidth, RecordedLoss
 
 FILE_KEYS: Final = frozenset({"trace", "table", "cdf"})
 MAX_FILE_BYTES: Final = 64 * 2**20

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from manystack.core import _switch as core
 from manystack.topology import PipeParameters, Topology, TopologyError, changed_parameters
-from manystack.topology.changes import change_texts, nested
-from manystack.topology.disciplines import ALL_BITS, DISCIPLINES, KNOWN, keys_of
-from manystack.topology.pipe import (
+from manystack.topology.link.changes import change_texts, nested
+from manystack.topology.link.disciplines import ALL_BITS, DISCIPLINES, KNOWN, keys_of
+from manystack.topology.link.values import (
     DEFAULT_QUEUE_PACKETS,
     Airtime,
     Chance,
@@ -26,7 +26,7 @@ from manystack.topology.pipe import (
     Slots,
     Variation,
 )
-from manystack.topology.pipe_writing import write_pipe
+from manystack.topology.link.writing import write_pipe
 
 MS = 10**6
 NODES: dict[str, Any] = {

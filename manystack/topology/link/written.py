@@ -11,11 +11,9 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from manystack.topology.disciplines import ALL_BITS, KNOWN
-from manystack.topology.errors import short
-from manystack.topology.part import Part
-from manystack.topology.pipe import Mask
-from manystack.topology.quantity import (
+from manystack.topology.document.errors import short
+from manystack.topology.document.part import Part
+from manystack.topology.document.quantity import (
     parse_bandwidth,
     parse_duration,
     parse_frequency,
@@ -25,7 +23,9 @@ from manystack.topology.quantity import (
     parse_ratio,
     parse_size,
 )
-from manystack.topology.traces import falling, incomplete, point
+from manystack.topology.link.disciplines import ALL_BITS, KNOWN
+from manystack.topology.link.traces import falling, incomplete, point
+from manystack.topology.link.values import Mask
 
 # Of a pipe, or between two packets of a flow.
 LONGEST_DELAY_NS: Final = 10**15
