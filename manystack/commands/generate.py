@@ -49,7 +49,7 @@ def generate(
     Where the last host is more than 254 routers away, the ping goes to a router on the way.
     """
     parameters = {key: value for key, value in link.items() if value is not None}
-    changed_parameters(PipeParameters(), parameters)
+    changed_parameters((PipeParameters(), PipeParameters()), parameters)
     document = generate_document(kind, sizes, parameters)
     if output is not None:
         write_document(output, document, form)

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 from manystack.topology.document.errors import NOT_YET, short
 from manystack.topology.document.part import Part
 from manystack.topology.document.quantity import parse_bandwidth, parse_duration, parse_size
-from manystack.topology.link.written import parse_delay
+from manystack.topology.link.kinds import parse_delay
 from manystack.topology.model import (
     LONGEST_FRAME,
     Address,

@@ -1,20 +1,13 @@
-"""What a direction of a link does, as a document has it: the way back from `merging`."""
+"""What a direction of a link does, as a document has it: the way back from `merging`.
 
-from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address
+Named is what is not as it is without being named, or, where `defaults` are wanted, everything.
+"""
+
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, TypeVar
 
 from manystack.topology.document.part import Document
-from manystack.topology.document.quantity import (
-    format_bandwidth,
-    format_duration,
-    format_frequency,
-    format_queue,
-    format_ratio,
-    format_size,
-)
-from manystack.topology.link.disciplines import ALL_BITS, DISCIPLINES, KEYS
+from manystack.topology.link.disciplines import DISCIPLINES, KEYS
 from manystack.topology.link.values import (
     DEFAULT_QUEUE_PACKETS,
     Airtime,
@@ -25,201 +18,162 @@ from manystack.topology.link.values import (
     Slots,
     Variation,
 )
+from manystack.topology.link.written import (
+    MainPart,
+    WrittenAirtime,
+    WrittenBandwidth,
+    WrittenChance,
+    WrittenGilbertElliott,
+    WrittenInterval,
+    WrittenJitter,
+    WrittenLoss,
+    WrittenMarkov,
+    WrittenMask,
+    WrittenPart,
+    WrittenPipe,
+    WrittenQueue,
+    WrittenReorder,
+    WrittenSlots,
+)
 
-_DEFAULTS: Final[Document] = {
-    "bandwidth": "unlimited",
-    "overhead": "0B",
-    "cell": "0B",
-    "cell_overhead": "0B",
-    "burst": "0B",
-    "airtime": "0ns",
-    "delay": "0ns",
-    "jitter": "0ns",
-    "slots": "0ns",
-    "loss": "0%",
-    "ber": 0.0,
-    "duplicate": "0%",
-    "corrupt": "0%",
-    "reorder": "0%",
-}
-
-
-def chosen(document: Document, default: Document, defaults: bool) -> Document:
-    """Return a document without what is None, and, unless `defaults` are wanted, without what is default."""
-    return {
-        key: value
-        for key, value in document.items()
-        if value is not None and (defaults or key not in default or default[key] != value)
-    }
+C = TypeVar("C", bound=WrittenChance)
+M = TypeVar("M", bound=MainPart)
 
 
 def write_pipe(pipe: PipeParameters, defaults: bool = False, folder: Path | None = None) -> Document:
     """Return the document of one direction of a link. Files in `folder` are named as seen from there."""
-
-    def file(name: str) -> str:
-        path = Path(name).absolute()
-        return str(path.relative_to(folder)) if folder and path.is_relative_to(folder) else str(path)
-
-    document = {
-        "bandwidth": _bandwidth(pipe, defaults, file),
-        "overhead": format_size(pipe.overhead_bytes),
-        "cell": format_size(pipe.cell_bytes),
-        "cell_overhead": format_size(pipe.cell_overhead_bytes),
-        "burst": format_size(pipe.burst_bytes),
-        "airtime": _airtime(pipe.airtime, defaults, file),
-        "delay": format_duration(pipe.delay_ns),
-        "jitter": _jitter(pipe.jitter, defaults, file),
-        "slots": _slots(pipe.slots, defaults, file),
-        "loss": _loss(pipe, defaults, file),
-        "ber": pipe.bit_error,
-        "duplicate": _chance(pipe.duplicate, {}, defaults),
-        "corrupt": _chance(pipe.corrupt, {}, defaults),
-        "reorder": _chance(pipe.reorder, {"gap": pipe.reorder.gap}, defaults),
-        "queue": _queue(pipe, defaults),
-    }
-    if not defaults and document["queue"] == _default_limit(pipe):
-        del document["queue"]
-    return chosen(document, _DEFAULTS, defaults)
-
-
-def _short(document: Document, main: str) -> Any:
-    """Return a mapping, or its main value where there is nothing else."""
-    alone = set(document) == {main} and not isinstance(document[main], dict)
-    return document[main] if alone else document
-
-
-def _default_limit(pipe: PipeParameters) -> str:
-    # Without a bandwidth nothing waits, and the default is no limit.
-    return f"{DEFAULT_QUEUE_PACKETS}packets" if pipe.is_limited else "unlimited"
-
-
-def _bandwidth(pipe: PipeParameters, defaults: bool, file: Callable[[str], str]) -> Any:
-    recorded = pipe.recorded_bandwidth
-    if recorded is None:
-        return format_bandwidth(pipe.bandwidth_bps)
-    repeats = recorded.period_ns > 0
-    document = {"trace": file(recorded.file), "format": recorded.format, "repeat": repeats}
-    return chosen(document, {"format": recorded.format, "repeat": recorded.format == "mahimahi"}, defaults)
-
-
-def _variation(variation: Variation, defaults: bool, file: Callable[[str], str]) -> Document:
-    if variation.distribution == "cdf":
-        if variation.file is not None:
-            return {"cdf": file(variation.file)}
-        return {"cdf": [[format_ratio(share), format_duration(delay)] for share, delay in variation.points]}
-    spread = {"spread": format_duration(variation.spread_ns)}
-    if variation.file is not None:
-        return spread | {"table": file(variation.file)}
-    document = spread | {"distribution": variation.distribution}
-    return chosen(document, {"distribution": "uniform"}, defaults)
-
-
-def _airtime(airtime: Airtime | None, defaults: bool, file: Callable[[str], str]) -> Any:
-    if airtime is None:
-        return "0ns"
-    document = _variation(airtime.variation, defaults, file) | {
-        "loss_above": format_ratio(airtime.loss_above)
-    }
-    return _short(chosen(document, {"loss_above": "100%"}, defaults), "cdf")
-
-
-def _jitter(jitter: Jitter | None, defaults: bool, file: Callable[[str], str]) -> Any:
-    if jitter is None:
-        return "0ns"
-    document = _variation(jitter.variation, defaults, file)
-    document |= {"correlation": format_ratio(jitter.correlation), "reorder": jitter.reorders}
-    return _short(chosen(document, {"correlation": "0%", "reorder": False}, defaults), "spread")
-
-
-def _slots(slots: Slots | None, defaults: bool, file: Callable[[str], str]) -> Any:
-    if slots is None:
-        return "0ns"
-    first, last = format_duration(slots.from_ns), format_duration(slots.to_ns)
-    interval: Any = first if first == last else {"from": first, "to": last}
-    if slots.variation is not None:
-        interval = {"mean": first} | _variation(slots.variation, defaults, file)
-    document = {"interval": interval, "packets": slots.packets, "bytes": format_size(slots.bytes)}
-    return _short(chosen(document, {"packets": 0, "bytes": "0B"}, defaults), "interval")
-
-
-def _loss(pipe: PipeParameters, defaults: bool, file: Callable[[str], str]) -> Any:
-    document: Document
-    if pipe.recorded_loss is not None:
-        document = {"trace": file(pipe.recorded_loss.file)}
-    elif pipe.gilbert_elliott is not None:
-        document = {"gilbert_elliott": _ratios(pipe.gilbert_elliott.model_dump())}
-    elif pipe.markov is not None:
-        document = {"markov": _ratios(pipe.markov.model_dump())}
-    else:
-        document = {"rate": format_ratio(pipe.loss), "correlation": format_ratio(pipe.loss_correlation)}
-    document["ecn"] = pipe.loss_marks
-    defaults = defaults and document != {"rate": "0%", "correlation": "0%", "ecn": False}
-    return _short(chosen(document, {"correlation": "0%", "ecn": False}, defaults), "rate")
-
-
-def _ratios(probabilities: dict[str, float]) -> Document:
-    return {key: format_ratio(probability) for key, probability in probabilities.items()}
-
-
-def _chance(chance: Chance, more: Document, defaults: bool) -> Any:
-    document = {"rate": format_ratio(chance.rate), "correlation": format_ratio(chance.correlation)} | more
-    return _short(
-        chosen(document, {"correlation": "0%", "gap": 1}, defaults and chance.rate > 0),
-        "rate",
+    return written_pipe(pipe, defaults).model_dump(
+        by_alias=True, exclude_unset=True, context={"folder": folder}
     )
 
 
-def _queue(pipe: PipeParameters, defaults: bool) -> Any:
+def written_pipe(pipe: PipeParameters, defaults: bool = False) -> WrittenPipe:
+    """Return what would have to be written for one direction of a link, in plain values.
+
+    Where a file was read, what it said stands in place of its name.
+    """
+    values = {
+        "bandwidth": _bandwidth(pipe, defaults),
+        "overhead": pipe.overhead_bytes,
+        "cell": pipe.cell_bytes,
+        "cell_overhead": pipe.cell_overhead_bytes,
+        "burst": pipe.burst_bytes,
+        "airtime": _airtime(pipe.airtime, defaults),
+        "delay": pipe.delay_ns,
+        "jitter": _jitter(pipe.jitter, defaults),
+        "slots": _slots(pipe.slots, defaults),
+        "loss": _loss(pipe, defaults),
+        "ber": pipe.bit_error,
+        "duplicate": _chance(WrittenChance, pipe.duplicate, defaults),
+        "corrupt": _chance(WrittenChance, pipe.corrupt, defaults),
+        "reorder": _chance(WrittenReorder, pipe.reorder, defaults),
+        "queue": _queue(pipe, defaults),
+    }
+    return WrittenPipe.of(_chosen(WrittenPipe, values, defaults))
+
+
+def _chosen(model: type[WrittenPart], values: dict[str, Any], defaults: bool) -> dict[str, Any]:
+    """Return the values without None, and, unless `defaults` are wanted, without those of the model."""
+    fields = model.model_fields
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, WrittenPart)
+        or (value is not None and (defaults or value != fields[name].default))
+    }
+
+
+def _off(part: type[M], defaults: bool) -> M | None:
+    """Return how a part that does nothing is written: as a main value of nothing, if at all."""
+    return part.alone(part.model_fields[part.main].default) if defaults else None
+
+
+def _bandwidth(pipe: PipeParameters, defaults: bool) -> WrittenBandwidth | None:
+    recorded = pipe.recorded_bandwidth
+    if recorded is None:
+        rate_bps = pipe.bandwidth_bps
+        return WrittenBandwidth.of({"rate": rate_bps}) if rate_bps or defaults else None
+    repeats = recorded.period_ns > 0
+    values: dict[str, Any] = {"trace": recorded}
+    if defaults or repeats != (recorded.format == "mahimahi"):
+        values["repeat"] = repeats
+    if defaults:
+        values["format"] = recorded.format
+    return WrittenBandwidth.of(values)
+
+
+def _variation(part: type[MainPart], variation: Variation, defaults: bool) -> dict[str, Any]:
+    if variation.distribution == "cdf":
+        return {"cdf": variation.points if variation.file is None else variation}
+    spread = {"spread": variation.spread_ns}
+    if variation.distribution == "table":
+        return spread | {"table": variation}
+    return spread | _chosen(part, {"distribution": variation.distribution}, defaults)
+
+
+def _airtime(airtime: Airtime | None, defaults: bool) -> WrittenAirtime | None:
+    if airtime is None:
+        return _off(WrittenAirtime, defaults)
+    values = _variation(WrittenAirtime, airtime.variation, defaults)
+    return WrittenAirtime.of(values | _chosen(WrittenAirtime, {"loss_above": airtime.loss_above}, defaults))
+
+
+def _jitter(jitter: Jitter | None, defaults: bool) -> WrittenJitter | None:
+    if jitter is None:
+        return _off(WrittenJitter, defaults)
+    values = _variation(WrittenJitter, jitter.variation, defaults)
+    more = {"correlation": jitter.correlation, "reorder": jitter.reorders}
+    return WrittenJitter.of(values | _chosen(WrittenJitter, more, defaults))
+
+
+def _slots(slots: Slots | None, defaults: bool) -> WrittenSlots | None:
+    if slots is None:
+        return WrittenSlots.alone(WrittenInterval.alone(0)) if defaults else None
+    bounds = {"from_": slots.from_ns, "to": slots.to_ns}
+    if slots.variation is not None:
+        bounds = {"mean": slots.from_ns} | _variation(WrittenInterval, slots.variation, defaults)
+    elif slots.from_ns == slots.to_ns:
+        del bounds["to"]
+    more = {"packets": slots.packets, "bytes": slots.bytes}
+    return WrittenSlots.of({"interval": WrittenInterval.of(bounds)} | _chosen(WrittenSlots, more, defaults))
+
+
+def _loss(pipe: PipeParameters, defaults: bool) -> WrittenLoss | None:
+    values: dict[str, Any]
+    if pipe.recorded_loss is not None:
+        values = {"trace": pipe.recorded_loss}
+    elif pipe.gilbert_elliott is not None:
+        values = {"gilbert_elliott": WrittenGilbertElliott.of(pipe.gilbert_elliott.model_dump())}
+    elif pipe.markov is not None:
+        values = {"markov": WrittenMarkov.of(pipe.markov.model_dump())}
+    elif pipe.loss or pipe.loss_correlation or pipe.loss_marks:
+        values = {"rate": pipe.loss} | _chosen(WrittenLoss, {"correlation": pipe.loss_correlation}, defaults)
+    else:
+        return _off(WrittenLoss, defaults)
+    return WrittenLoss.of(values | _chosen(WrittenLoss, {"ecn": pipe.loss_marks}, defaults))
+
+
+def _chance(part: type[C], chance: Chance, defaults: bool) -> C | None:
+    more = _chosen(part, chance.model_dump(exclude={"rate"}), defaults and chance.rate > 0)
+    return part.of({"rate": chance.rate} | more) if chance.rate or more else _off(part, defaults)
+
+
+def _queue(pipe: PipeParameters, defaults: bool) -> WrittenQueue | None:
     queue = pipe.queue
     usual = DISCIPLINES[queue.discipline]
-    settings = {
-        key: _setting(field, getattr(queue, field))
-        for key, field in KEYS.items()
-        if field in usual and (defaults or getattr(queue, field) != usual[field])
+    settings = ((key, field, getattr(queue, field)) for key, field in KEYS.items() if field in usual)
+    values = {
+        key: _mask(value) if isinstance(value, Mask) else value
+        for key, field, value in settings
+        if defaults or value != usual[field]
     }
-    limit = format_queue(pipe.queue_limit_packets, pipe.queue_limit_bytes)
-    document = {"limit": limit, "discipline": queue.discipline} | settings
-    if not defaults and queue.discipline == "droptail":
-        del document["discipline"]
-    if not defaults and limit == _default_limit(pipe) and len(document) > 1:
-        del document["limit"]
-    return _short(document, "limit")
+    values |= _chosen(WrittenQueue, {"discipline": queue.discipline}, defaults)
+    # Without a bandwidth nothing waits, and the default is no limit.
+    limit = pipe.queue_limit_packets, pipe.queue_limit_bytes
+    if defaults or limit != (DEFAULT_QUEUE_PACKETS if pipe.is_limited else None, None):
+        values["limit"] = limit
+    return WrittenQueue.of(values) if values else None
 
 
-def _setting(field: str, value: Any) -> Any:
-    if field.endswith("_ns"):
-        return format_duration(value)
-    if field.endswith("_bytes"):
-        return format_size(value)
-    if field.endswith("_microhertz"):
-        return format_frequency(value)
-    if field.endswith("_bps"):
-        return format_bandwidth(value)
-    if field.endswith("_packets"):
-        return f"{value}packets"
-    match field:
-        case "probability" | "mark_below":
-            return format_ratio(value)
-        case "weights":
-            return list(value)
-        case "mask":
-            return _mask(value)
-    return value
-
-
-def _mask(mask: Mask) -> Any:
-    if mask == ALL_BITS:
-        return "all"
-    return {key: _bits(key, bits) for key, bits in mask.model_dump().items() if bits}
-
-
-def _bits(key: str, bits: int) -> str:
-    """Write a mask as /24 where it is the first bits, else as an address or a number."""
-    whole = int(getattr(ALL_BITS, key))
-    width = whole.bit_length()
-    length = width - (whole ^ bits).bit_length()
-    if bits == whole ^ (whole >> length):
-        return f"/{length}"
-    if width == 32:
-        return str(IPv4Address(bits))
-    return str(IPv6Address(bits)) if width == 128 else f"{bits:#x}"
+def _mask(mask: Mask) -> WrittenMask:
+    return WrittenMask.of({name: bits for name, bits in mask.model_dump().items() if bits})
