@@ -6,6 +6,7 @@ a thing (a loss rate, a loss model, …), the other ways go. All this is done wi
 once, where it was written, and a link that exists is not written out to be changed.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -77,22 +78,30 @@ Directions = tuple[PipeParameters, PipeParameters]
 
 def merged(base: W, change: WrittenPart, path: str = "") -> W:
     """Return a part of a pipe, the one at `path`, after a change; itself if that names nothing in it."""
-    new = {name: value for name, value in change.named().items() if name in type(base).model_fields}
+    fields = type(base).model_fields
+    new = {name: value for name, value in change.named().items() if name in fields}
     if not new:
         return base
     values = base.named()
-    ways = _WAYS.get(path, ())
-    for name in new:
-        standing = frozenset[str]().union(*(way for way in ways if name in way))
-        if standing:
-            gone = frozenset[str]().union(*ways) - standing
-            values = {key: value for key, value in values.items() if key not in gone}
+    if path in _WAYS:
+        gone = _replaced(_WAYS[path], new)
+        values = {key: value for key, value in values.items() if key not in gone}
     discipline = values.get("discipline", "droptail")
     if path == "queue" and new.get("discipline", discipline) != discipline:
         values = {key: value for key, value in values.items() if key == "limit"}
     for name, value in new.items():
         values[name] = _merged_value(f"{path}.{name}" if path else name, values.get(name), value)
     return type(base).of(values)
+
+
+def _replaced(ways: tuple[frozenset[str], ...], named: Iterable[str]) -> set[str]:
+    """Return the fields that belong to none of the ways in which one that is named can be meant."""
+    replaced: set[str] = set()
+    for name in named:
+        standing = [way for way in ways if name in way]
+        if standing:
+            replaced.update(frozenset().union(*ways) - frozenset().union(*standing))
+    return replaced
 
 
 def _merged_value(path: str, old: object, new: object) -> object:

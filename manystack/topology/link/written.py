@@ -66,9 +66,8 @@ class WrittenPart(Part):
 
     def named(self) -> dict[str, Any]:
         """Return the fields that are named, with their values."""
-        return {
-            name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set
-        }
+        given = self.model_fields_set
+        return {name: getattr(self, name) for name in type(self).model_fields if name in given}
 
 
 class MainPart(WrittenPart):
