@@ -37,8 +37,8 @@ FLOORS = {
     "control": "errors handles host network ping record report results shaping text topology/document "
     "topology/link wiring",
     "engine": "control core errors handles host loop network probes record report topology",
-    "commands": "control engine errors host ping probes record report results text topology topology/document "
-    "topology/link",
+    "commands": "control engine errors host ping probes record report results text topology "
+    "topology/document topology/link",
     "__init__": "engine topology",
 }
 

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
+from manystack.core import _switch as core
 from manystack.topology.document.errors import NOT_YET, short
 from manystack.topology.document.part import Part
 from manystack.topology.link.values import PipeParameters
@@ -21,7 +22,7 @@ DEVICE_KINDS: Final = frozenset({"tap", "nic"})
 # A switch or hub passes on what fits into an IPv4 packet; its neighbors' MTUs decide.
 BRIDGE_MTU: Final = 65535
 # Of what a link carries.
-LONGEST_FRAME: Final = 65664
+LONGEST_FRAME: Final = core.LONGEST_FRAME
 EVERYWHERE: Final = IPv4Network("0.0.0.0/0")
 
 

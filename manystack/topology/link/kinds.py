@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, SerializationInfo
 
+from manystack.core import _switch as core
 from manystack.topology.document.errors import short
 from manystack.topology.document.quantity import (
     format_bandwidth,
@@ -32,8 +33,6 @@ from manystack.topology.link.disciplines import KNOWN
 from manystack.topology.link.traces import falling, incomplete, point
 from manystack.topology.link.values import RecordedBandwidth, RecordedLoss, Variation
 
-# Of a pipe, or between two packets of a flow.
-LONGEST_DELAY_NS: Final = 10**15
 # The tails of a distribution reach further than a hundred spreads, and may not reach further than a delay.
 LONGEST_SPREAD_NS: Final = 10**12
 LARGEST_BYTES: Final = 2**30
@@ -73,10 +72,10 @@ def _rate(value: object) -> int:
 
 
 def parse_delay(value: object) -> int:
-    """Return ns, at most 10^15."""
+    """Return ns: a delay of a pipe, or between two packets of a flow."""
     delay_ns = parse_duration(value)
-    if delay_ns > LONGEST_DELAY_NS:
-        raise ValueError(f"{value} is too long: at most {LONGEST_DELAY_NS // 10**9}s")
+    if delay_ns > core.LONGEST_NS:
+        raise ValueError(f"{value} is too long: at most {core.LONGEST_NS // 10**9}s")
     return delay_ns
 
 

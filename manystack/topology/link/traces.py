@@ -13,13 +13,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final, Literal
 
+from manystack.core import _switch as core
 from manystack.topology.document.errors import short
 from manystack.topology.document.quantity import parse_bandwidth, parse_duration, parse_ratio
 from manystack.topology.link.values import RecordedBandwidth, RecordedLoss, Variation
 
 FILE_KEYS: Final = frozenset({"trace", "table", "cdf"})
 MAX_FILE_BYTES: Final = 64 * 2**20
-LONGEST_NS: Final = 10**15
 # netem's table has values of 16 bits, and the kernel takes no more of them than this.
 MOST_TABLE_VALUES: Final = 16384
 TABLE_LIMIT: Final = 32768
@@ -169,8 +169,8 @@ def _csv(file: str, lines: Lines, repeats: bool) -> RecordedBandwidth:
             raise _mistake(file, number, f"the first time is {time.strip()}: it must be 0s")
         if len(times_ns) > 1 and times_ns[-1] <= times_ns[-2]:
             raise _mistake(file, number, f"the time {time.strip()} is not after that of the line above it")
-        if times_ns[-1] > LONGEST_NS:
-            raise _mistake(file, number, f"{time.strip()} is too late: at most {LONGEST_NS // 10**9}s")
+        if times_ns[-1] > core.LONGEST_NS:
+            raise _mistake(file, number, f"{time.strip()} is too late: at most {core.LONGEST_NS // 10**9}s")
     if not any(rates_bps):
         raise ValueError(f"{file}: not every rate may be 0")
     period_ns = 0
@@ -277,8 +277,8 @@ def _profile(file: str, lines: Lines) -> Iterator[tuple[int, tuple[float, int]]]
 def point(probability: object, delay: object) -> tuple[float, int]:
     """Return one point of a CDF. Raises ValueError."""
     delay_ns = parse_duration(delay)
-    if delay_ns > LONGEST_NS:
-        raise ValueError(f"{delay} is too long: at most {LONGEST_NS // 10**9}s")
+    if delay_ns > core.LONGEST_NS:
+        raise ValueError(f"{delay} is too long: at most {core.LONGEST_NS // 10**9}s")
     return parse_ratio(probability), delay_ns
 
 
