@@ -23,6 +23,8 @@ CAPTURE_RING: Final[int]
 
 DROP_REASONS: Final[tuple[str, ...]]
 DISCIPLINES: Final[tuple[str, ...]]
+LONGEST_NS: Final[int]
+"""The longest delay, interval or trace: what may be added to a time."""
 LATE_ABOVE_NS: Final[int]
 LATE_ABOVE_PERCENT: Final[int]
 CAPTURE_REASONS: Final[tuple[str, ...]]

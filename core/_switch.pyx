@@ -93,7 +93,7 @@ cdef enum:
     RUN_SLICE_NS = 50000000        # of real time between two looks at Python's signals
     SETTLE_NS = 1000000000         # of real time that a call may take to bring all nodes to one time
 
-_LONGEST_NS = 10**15               # that is added to a time: 11 days
+LONGEST_NS = 10**15                # that is added to a time: 11 days
 _LAST_NS = 4 * 10**18              # 126 years: with all that may be added it is still a time
 
 ctypedef void (*operation_function)(Worker *worker, void *argument) noexcept nogil
@@ -225,7 +225,7 @@ cdef class Switch(SwitchFlows):
     ):
         cdef Operation operation
         operation.pipe = self._pipe(pipe)
-        if not 0 <= delay_ns <= _LONGEST_NS:
+        if not 0 <= delay_ns <= LONGEST_NS:
             raise ValueError(f"delay {delay_ns} ns: allowed are 0 to 1,000,000 s")
         if bandwidth_bps != 0 and not 100 <= bandwidth_bps <= 1000000000000:
             raise ValueError(f"bandwidth {bandwidth_bps} bit/s: allowed are 100 to 10^12, or 0 for no limit")

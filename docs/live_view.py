@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 
 from manystack import Engine, Topology
 from manystack.report.view import RATE_NS, LiveView
-from manystack.topology.quantity import parse_duration
+from manystack.topology.document.quantity import parse_duration
 
 ROOT = Path(__file__).parents[1]
 TOPOLOGY = ROOT / "examples" / "three-routers.yaml"

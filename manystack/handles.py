@@ -21,8 +21,8 @@ from manystack.results import (
 )
 from manystack.shaping import pipe_settings
 from manystack.topology import PipeParameters, changed_parameters
-from manystack.topology.changes import change_texts, nested
 from manystack.topology.checks import fragmented
+from manystack.topology.link.changes import change_texts, nested
 from manystack.topology.model import ipv4_address, ipv4_prefix
 from manystack.wiring import WITH_STACK, LinkState
 
@@ -231,16 +231,13 @@ class LinkHandle:
         What is not named stays, also within a mapping, into which a dot leads too: `**{"loss.rate": "1%"}`.
         `forward` and `reverse` change one direction only. All or nothing.
         """
-        changes = nested(both)
-        wanted = []
-        for direction, own, current in zip(
-            ("forward", "reverse"), (forward, reverse), self.parameters, strict=True
-        ):
-            own_changes = nested(own or {}, f"{direction}.")
-            wanted.append(changed_parameters(current, changes, own_changes, direction))
-        if self._swapped:
-            wanted.reverse()
-        self._set_pipes(wanted)
+        change = nested(both)
+        for direction, own in (("forward", forward), ("reverse", reverse)):
+            if direction in change:
+                raise UsageError(f"{direction}: give what is for one direction as {direction}={{…}}")
+            change[direction] = nested(own or {}, f"{direction}.")
+        wanted = changed_parameters(self.parameters, change)
+        self._set_pipes(wanted[::-1] if self._swapped else wanted)
         texts = [
             *change_texts("", both),
             *change_texts("forward.", forward or {}),
@@ -248,7 +245,7 @@ class LinkHandle:
         ]
         self.network.publish("link-set", " ".join(self.ends), " ".join(texts))
 
-    def _set_pipes(self, wanted: list[PipeParameters]) -> None:
+    def _set_pipes(self, wanted: tuple[PipeParameters, PipeParameters]) -> None:
         current = self._state.parameters
         for number, (pipe, parameters) in enumerate(zip(self._state.pipes, wanted, strict=True)):
             if parameters == current[number]:

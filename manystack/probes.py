@@ -11,7 +11,7 @@ from manystack.loop import SECOND_NS
 from manystack.network import Network
 from manystack.ping import Ping
 from manystack.results import TIME_EXCEEDED, Hop, PingResult, Reply, TracerouteResult
-from manystack.topology.quantity import parse_duration, parse_size
+from manystack.topology.document.quantity import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from manystack.core._switch import FlowStatistics

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from manystack.topology import PipeParameters
-from manystack.topology.distributions import distances, times
-from manystack.topology.pipe import Mask, Queue
+from manystack.topology.link.distributions import distances, times
+from manystack.topology.link.values import Mask, Queue
 
 if TYPE_CHECKING:
     from manystack.core._switch import Shaping

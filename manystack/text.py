@@ -1,4 +1,4 @@
-"""Numbers and tables as people read them: measured values, rounded. Exact ones are topology.quantity's."""
+"""Numbers and tables as people read them: measured values, rounded. Exact ones are document.quantity's."""
 
 from collections.abc import Sequence
 

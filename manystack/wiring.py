@@ -21,7 +21,7 @@ from manystack.topology import (
     Traffic,
     shortest_routes,
 )
-from manystack.topology.quantity import format_bandwidth, format_duration
+from manystack.topology.document.quantity import format_bandwidth, format_duration
 
 KINDS = {
     "host": core.HOST,

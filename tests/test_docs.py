@@ -21,7 +21,8 @@ from pydantic import BaseModel
 from manystack.commands.emu import VERBS
 from manystack.commands.emu import main as emu_command
 from manystack.commands.run import main as run_command
-from manystack.topology import Topology, disciplines, links, schema
+from manystack.topology import Topology, schema
+from manystack.topology.link import disciplines, written
 from manystack.topology.model import Interface, Route
 
 ROOT = Path(__file__).parents[1]
@@ -200,7 +201,7 @@ PARTS: list[type[BaseModel]] = [
     schema.WrittenStack,
     schema.WrittenTap,
     schema.WrittenNic,
-    links.WrittenLink,
+    written.WrittenLink,
     schema.WrittenPing,
     schema.WrittenUdp,
     schema.WrittenCapture,
@@ -220,7 +221,11 @@ def test_the_page_on_topologies_names_every_key(part: type[BaseModel]) -> None:
 
 @pytest.mark.parametrize(
     "part",
-    [part for part in vars(links).values() if isinstance(part, type) and part.__module__ == links.__name__],
+    [
+        part
+        for part in vars(written).values()
+        if isinstance(part, type) and part.__module__ == written.__name__
+    ],
     ids=lambda part: part.__name__,
 )
 def test_the_page_on_links_names_every_key(part: type[BaseModel]) -> None:

@@ -1,5 +1,6 @@
 """From a link's parameters to what the engine is told, and changes to a link that runs."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from manystack.errors import UsageError
 from manystack.report.summary import pipe_table
 from manystack.shaping import shaping_of
 from manystack.topology import PipeParameters, TopologyError, changed_parameters
-from manystack.topology.changes import nested
-from manystack.topology.disciplines import KNOWN
+from manystack.topology.document import quantity
+from manystack.topology.link.changes import nested
+from manystack.topology.link.disciplines import KNOWN
 
 HOSTS: dict[str, Any] = {
     name: {"kind": "host", "interfaces": {"eth0": {"addresses": [f"10.0.0.{number}/24"]}}}
@@ -202,8 +204,8 @@ def test_a_link_is_set_by_text_and_by_mappings() -> None:
         link.set(delay="5ms", jitter={"spread": "2ms"}, forward={"queue.discipline": "codel", "loss": "1%"})
         link.set(**{"jitter.correlation": "25%"}, reverse={"loss": {"rate": "2%"}})
         forward, reverse = link.parameters
-        assert forward == changed_parameters(
-            PipeParameters(),
+        set_at_once, _ = changed_parameters(
+            (PipeParameters(), PipeParameters()),
             nested(
                 {
                     "bandwidth": "1Mbit/s",
@@ -214,6 +216,7 @@ def test_a_link_is_set_by_text_and_by_mappings() -> None:
                 }
             ),
         )
+        assert forward == set_at_once
         assert (reverse.queue.discipline, reverse.loss) == ("droptail", 0.02)
         assert heard[0].split() == [
             "delay=5ms",
@@ -225,6 +228,53 @@ def test_a_link_is_set_by_text_and_by_mappings() -> None:
         assert swapped.parameters == (reverse, forward)
         swapped.set(forward={"loss": "3%"})
         assert link.parameters[1].loss == 0.03
+
+
+def test_a_text_is_read_once_where_it_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many directions and links it holds for; a change reads only what it names."""
+    read: Counter[object] = Counter()
+    parse = quantity._Quantity.parse
+
+    def counted(kind: quantity._Quantity, value: object) -> int:
+        read[value] += 1
+        return parse(kind, value)
+
+    monkeypatch.setattr(quantity._Quantity, "parse", counted)
+    parameters = {"delay": "5ms", "queue": {"limit": "64KiB"}, "jitter": "1ms", "reverse": {"delay": "7ms"}}
+    ends = [[f"{node}.eth{number}" for node in "ab"] for number in range(3)]
+    nodes = {name: {"kind": "host", "interfaces": {f"eth{n}": {} for n in range(3)}} for name in "ab"}
+    links = [{"ends": pair, **parameters} for pair in ends]
+    links[2] |= {"bandwidth": "1Mbit/s"}
+    topology = Topology.parse({"manystack": 1, "nodes": nodes, "links": links})
+    # The third link is written in another way than the two before it.
+    assert read == {"5ms": 2, "64KiB": 2, "1ms": 2, "7ms": 2, "1Mbit/s": 1}
+    with Engine(topology, time="virtual") as engine:
+        link = engine.link("a.eth0", "b.eth0")
+        read.clear()
+        link.set(**{"jitter.spread": "2ms"}, delay="20ms", forward={"delay": "30ms"})
+        assert read == {"2ms": 1, "20ms": 1, "30ms": 1}
+        assert [pipe.delay_ns for pipe in link.parameters] == [30_000_000, 20_000_000]
+        assert {pipe.queue_limit_bytes for pipe in link.parameters} == {65536}
+
+
+def test_a_direction_is_set_by_its_own_mapping() -> None:
+    with Engine(network(), time="virtual") as engine:
+        link = engine.link("a.eth0", "b.eth0")
+        with pytest.raises(UsageError, match=r"^forward: give what is for one direction as forward=\{…\}$"):
+            link.set(**{"forward.delay": "5ms"})
+        assert link.parameters == (PipeParameters(), PipeParameters())
+
+
+def test_mistakes_of_both_directions_are_told_at_once() -> None:
+    with Engine(network(), time="virtual") as engine:
+        link = engine.link("a.eth0", "b.eth0")
+        with pytest.raises(TopologyError) as caught:
+            link.set(loss={"ecn": True}, forward={"burst": "1KiB"}, reverse={"reorder": "1%"})
+        assert [error.place for error in caught.value.errors] == [
+            "forward.burst",
+            "loss.ecn",
+            "reverse.reorder",
+        ]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ cdef class SwitchCalls:
     ):
         must_lie("dilation (real seconds for one emulated second)", dilation, 1, 1000000)
         must_lie("pool limit", pool_limit_bytes, 0, INT64_MAX, " bytes")
-        must_lie("judged time", judged_ns, 1, _LONGEST_NS, " ns")
+        must_lie("judged time", judged_ns, 1, LONGEST_NS, " ns")
         if not 4096 <= ring_bytes <= 1 << 40 or ring_bytes & ring_bytes - 1:
             raise ValueError(f"ring of {ring_bytes} bytes: allowed are powers of two from 4096")
         self.lock = threading.Lock()

@@ -48,8 +48,8 @@ cdef class SwitchFlows(SwitchAnswers):
     ):
         cdef Operation operation
         cdef Flow *flow
-        must_lie("interval", interval_ns, 1, _LONGEST_NS, " ns")
-        must_lie("timeout", timeout_ns, 1, _LONGEST_NS, " ns")
+        must_lie("interval", interval_ns, 1, LONGEST_NS, " ns")
+        must_lie("timeout", timeout_ns, 1, LONGEST_NS, " ns")
         must_lie("count", count, 0, UINT64_MAX)
         must_lie("size", size_bytes, 0, 65507, " bytes")
         must_lie("TTL", ttl, 1, 255)

@@ -19,7 +19,7 @@ from ..state.shapers cimport (
 )
 
 cdef enum:
-    REMEMBERED_TABLES = 256        # as many as manystack.topology.distributions makes once
+    REMEMBERED_TABLES = 256        # as many as manystack.topology.link.distributions makes once
 
 
 cdef inline dict discipline_numbers():

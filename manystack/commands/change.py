@@ -7,7 +7,7 @@ import click
 from manystack.commands.common import Group, echo_json, network_options
 from manystack.control.client import Client, find
 from manystack.errors import UsageError
-from manystack.topology.traces import FILE_KEYS
+from manystack.topology.link.traces import FILE_KEYS
 
 
 @click.group(cls=Group)

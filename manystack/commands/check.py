@@ -8,7 +8,7 @@ import click
 from manystack.commands.common import Command, echo_json, fail_quietly
 from manystack.text import plural
 from manystack.topology import Topology, TopologyError
-from manystack.topology.files import encode
+from manystack.topology.document.files import encode
 
 
 def load(file: Path, as_json: bool) -> Topology:

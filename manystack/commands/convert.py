@@ -6,7 +6,7 @@ import click
 
 from manystack.commands.check import load
 from manystack.commands.common import Command, echo_json
-from manystack.topology.files import write_document
+from manystack.topology.document.files import write_document
 
 
 @click.command(cls=Command)

@@ -7,7 +7,7 @@ import click
 from manystack.commands.common import Command, echo_json, echo_lines, fail_quietly
 from manystack.record.difference import Comparison, Difference, Seen, compare
 from manystack.text import plural
-from manystack.topology.quantity import format_duration
+from manystack.topology.document.quantity import format_duration
 
 WHAT = {
     "time": "the same packet at another time",

@@ -7,7 +7,7 @@ import click
 from manystack.commands.common import Command, echo_json
 from manystack.topology import PipeParameters, changed_parameters
 from manystack.topology import generate as generate_document
-from manystack.topology.files import FORMATS, encode, write_document
+from manystack.topology.document.files import FORMATS, encode, write_document
 
 
 @click.command(cls=Command)
@@ -49,7 +49,7 @@ def generate(
     Where the last host is more than 254 routers away, the ping goes to a router on the way.
     """
     parameters = {key: value for key, value in link.items() if value is not None}
-    changed_parameters(PipeParameters(), parameters)
+    changed_parameters((PipeParameters(), PipeParameters()), parameters)
     document = generate_document(kind, sizes, parameters)
     if output is not None:
         write_document(output, document, form)

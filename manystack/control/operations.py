@@ -24,8 +24,8 @@ from manystack.report.summary import Summary
 from manystack.results import mac_text, plain
 from manystack.shaping import plain_settings
 from manystack.text import clock_text
-from manystack.topology.pipe_writing import write_pipe
-from manystack.topology.quantity import parse_size
+from manystack.topology.document.quantity import parse_size
+from manystack.topology.link.writing import write_pipe
 from manystack.wiring import WITH_STACK
 
 EVENTS_WAITING = 10_000

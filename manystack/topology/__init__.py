@@ -1,11 +1,15 @@
 """Topologies: what a user describes, checked, and as the engine reads it.
 
-Uses `core`, `errors`.
+Here is the document as a whole: nodes, traffic, captures, routes. What is of a link alone is in `link`, and
+what any document has in `document`.
+
+Uses `core`, `errors`, `topology/document`, `topology/link`.
 """
 
-from manystack.topology.errors import PlacedError, TopologyError
+from manystack.topology.document.errors import PlacedError, TopologyError
 from manystack.topology.generate import generate
-from manystack.topology.merging import changed_parameters
+from manystack.topology.link.merging import changed_parameters
+from manystack.topology.link.values import PipeParameters
 from manystack.topology.model import (
     End,
     Interface,
@@ -15,7 +19,6 @@ from manystack.topology.model import (
     TimeMode,
     Traffic,
 )
-from manystack.topology.pipe import PipeParameters
 from manystack.topology.routing import shortest_routes
 from manystack.topology.topology import Topology
 

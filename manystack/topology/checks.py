@@ -10,8 +10,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from itertools import islice
 from typing import Final
 
-from manystack.topology.errors import NOT_YET, Problems, below, short
-from manystack.topology.links import WrittenLink
+from manystack.topology.document.errors import NOT_YET, Problems, below, short
+from manystack.topology.link.written import WrittenLink
 from manystack.topology.model import (
     BRIDGE_KINDS,
     DEVICE_KINDS,

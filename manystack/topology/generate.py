@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Final
 
 from manystack.errors import UsageError
-from manystack.topology.part import Document
+from manystack.topology.document.part import Document
 from manystack.topology.schema import SCHEMA_VERSION
 
 _FIRST_ADDRESS: Final = int(IPv4Address("10.0.0.0"))

@@ -11,9 +11,10 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
-from manystack.topology.errors import NOT_YET, short
-from manystack.topology.part import Part
-from manystack.topology.pipe import PipeParameters
+from manystack.core import _switch as core
+from manystack.topology.document.errors import NOT_YET, short
+from manystack.topology.document.part import Part
+from manystack.topology.link.values import PipeParameters
 
 STACK_KINDS: Final = frozenset({"host", "router"})
 BRIDGE_KINDS: Final = frozenset({"switch", "hub"})
@@ -21,7 +22,7 @@ DEVICE_KINDS: Final = frozenset({"tap", "nic"})
 # A switch or hub passes on what fits into an IPv4 packet; its neighbors' MTUs decide.
 BRIDGE_MTU: Final = 65535
 # Of what a link carries.
-LONGEST_FRAME: Final = 65664
+LONGEST_FRAME: Final = core.LONGEST_FRAME
 EVERYWHERE: Final = IPv4Network("0.0.0.0/0")
 
 

@@ -1,4 +1,4 @@
-"""What a document may say, part by part: schema version 1 as it is written. Links are in `links`.
+"""What a document may say, part by part: schema version 1 as it is written. Links are in `link.written`.
 
 A key of type `Later` belongs to the schema, but not to this version.
 """
@@ -8,8 +8,10 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
-from manystack.topology.errors import NOT_YET, short
-from manystack.topology.links import parse_delay
+from manystack.topology.document.errors import NOT_YET, short
+from manystack.topology.document.part import Part
+from manystack.topology.document.quantity import parse_bandwidth, parse_duration, parse_size
+from manystack.topology.link.kinds import parse_delay
 from manystack.topology.model import (
     LONGEST_FRAME,
     Address,
@@ -21,8 +23,6 @@ from manystack.topology.model import (
     not_ipv6,
     unicast,
 )
-from manystack.topology.part import Part
-from manystack.topology.quantity import parse_bandwidth, parse_duration, parse_size
 
 SCHEMA_VERSION: Final = 1
 NODE_NAME: Final = re.compile("[A-Za-z0-9_-]+")

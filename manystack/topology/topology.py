@@ -17,10 +17,13 @@ from manystack.topology.checks import (
     resolve_links,
     resolve_traffic,
 )
-from manystack.topology.errors import Problems, TopologyError
-from manystack.topology.files import read_document
-from manystack.topology.links import WrittenLink
-from manystack.topology.merging import LinkReader
+from manystack.topology.document.errors import Problems, TopologyError
+from manystack.topology.document.files import read_document
+from manystack.topology.document.part import Document, Part
+from manystack.topology.document.reading import read_kind, read_part
+from manystack.topology.link.merging import LinkReader
+from manystack.topology.link.traces import Files
+from manystack.topology.link.values import PipeParameters
 from manystack.topology.model import (
     BRIDGE_MTU,
     Capture,
@@ -30,10 +33,6 @@ from manystack.topology.model import (
     TimeMode,
     Traffic,
 )
-from manystack.topology.part import Document, Part
-from manystack.topology.pipe import PipeParameters
-from manystack.topology.pipe_writing import chosen
-from manystack.topology.reading import read_kind, read_part
 from manystack.topology.schema import (
     LATER_TRAFFIC_KINDS,
     NODE_KINDS,
@@ -48,8 +47,7 @@ from manystack.topology.schema import (
     WrittenStack,
     WrittenTap,
 )
-from manystack.topology.traces import Files
-from manystack.topology.writing import write_capture, write_link, write_node, write_traffic
+from manystack.topology.writing import chosen, write_capture, write_link, write_node, write_traffic
 
 
 class Topology(Part):
@@ -201,14 +199,11 @@ def _read_links(
     written = {}
     parameters = {}
     for number, document in enumerate(documents):
-        place = f"links[{number}]"
-        before = len(problems.errors)
-        link = read_part(problems, WrittenLink, document, place)
+        link, directions = reader.read(problems, document, f"links[{number}]")
         if link:
             written[number] = link
-            # From keys that are wrong themselves, nothing follows for how they go together.
-            if len(problems.errors) == before:
-                parameters[number] = reader.parameters(problems, document, place)
+        if directions:
+            parameters[number] = directions
     ends, ports = resolve_links(problems, nodes, written)
     for name, names in ports.items():
         bridge = nodes[name]

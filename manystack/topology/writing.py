@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from manystack.topology.document.part import Document
+from manystack.topology.document.quantity import format_bandwidth, format_duration, format_size
+from manystack.topology.link.writing import write_pipe
 from manystack.topology.model import (
     BRIDGE_KINDS,
     DEVICE_KINDS,
@@ -17,14 +20,20 @@ from manystack.topology.model import (
     Traffic,
     format_mac,
 )
-from manystack.topology.part import Document
-from manystack.topology.pipe_writing import chosen, write_pipe
-from manystack.topology.quantity import format_bandwidth, format_duration, format_size
 
 _TRAFFIC_DEFAULTS: dict[str, Document] = {
     "ping": {"interval": "1s", "size": "56B", "ttl": 64, "start": "0ns"},
     "udp": {"size": "1000B", "start": "0ns"},
 }
+
+
+def chosen(document: Document, default: Document, defaults: bool) -> Document:
+    """Return a document without what is None, and, unless `defaults` are wanted, without what is default."""
+    return {
+        key: value
+        for key, value in document.items()
+        if value is not None and (defaults or key not in default or default[key] != value)
+    }
 
 
 def write_node(node: Node, defaults: bool) -> Document:

@@ -7,7 +7,7 @@ import pytest
 
 from manystack.errors import UsageError
 from manystack.topology import Topology, generate, shortest_routes
-from manystack.topology.files import encode
+from manystack.topology.document.files import encode
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from manystack.topology import (
     changed_parameters,
     generate,
 )
-from manystack.topology.errors import below
-from manystack.topology.files import encode
-from manystack.topology.pipe import DEFAULT_QUEUE_PACKETS
+from manystack.topology.document.errors import below
+from manystack.topology.document.files import encode
+from manystack.topology.link.values import DEFAULT_QUEUE_PACKETS
 
 OFFICE: dict[str, Any] = json.loads((Path(__file__).parent / "office.json").read_text())
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
@@ -457,24 +457,29 @@ def test_what_goes_out_in_fragments_is_refused_where_nobody_puts_them_together(
         assert f"write at most {limit_bytes}B (putting fragments together is" in found["traffic[0].size"]
 
 
+def changed_pipe(base: PipeParameters, change: dict[str, Any]) -> PipeParameters:
+    """What a change of both directions makes of one of them."""
+    return changed_parameters((base, base), change)[0]
+
+
 def test_the_queue_of_a_bandwidth_goes_with_it() -> None:
-    limited = changed_parameters(PipeParameters(), {"bandwidth": "1Mbit/s"})
-    assert changed_parameters(limited, {"bandwidth": "unlimited"}) == PipeParameters()
-    assert changed_parameters(limited, {"bandwidth": "2Mbit/s"}).queue_limit_packets == 1000
+    limited = changed_pipe(PipeParameters(), {"bandwidth": "1Mbit/s"})
+    assert changed_pipe(limited, {"bandwidth": "unlimited"}) == PipeParameters()
+    assert changed_pipe(limited, {"bandwidth": "2Mbit/s"}).queue_limit_packets == 1000
     chosen = limited.model_copy(update={"queue_limit_packets": 10})
-    assert changed_parameters(chosen, {"bandwidth": "unlimited"}).queue_limit_packets == 10
+    assert changed_pipe(chosen, {"bandwidth": "unlimited"}).queue_limit_packets == 10
 
 
 def test_changed_parameters() -> None:
     base = PipeParameters(bandwidth_bps=10**6, delay_ns=10**6, queue_limit_packets=10)
-    changed_pipe = changed_parameters(base, {"delay": "20ms", "loss": "1%"})
-    assert changed_pipe == base.model_copy(update={"delay_ns": 20 * 10**6, "loss": 0.01})
-    unlimited = changed_parameters(base, {"bandwidth": "unlimited", "queue": "unlimited"})
+    changed = changed_pipe(base, {"delay": "20ms", "loss": "1%"})
+    assert changed == base.model_copy(update={"delay_ns": 20 * 10**6, "loss": 0.01})
+    unlimited = changed_pipe(base, {"bandwidth": "unlimited", "queue": "unlimited"})
     assert unlimited == PipeParameters(delay_ns=10**6)
-    first = changed_parameters(PipeParameters(), {"bandwidth": "1Mbit/s"})
+    first = changed_pipe(PipeParameters(), {"bandwidth": "1Mbit/s"})
     assert first.queue_limit_packets == DEFAULT_QUEUE_PACKETS
     with pytest.raises(TopologyError) as caught:
-        changed_parameters(base, {"delay": "20", "los": "1%"})
+        changed_pipe(base, {"delay": "20", "los": "1%"})
     assert [error.place for error in caught.value.errors] == ["delay", "los"]
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manystack.topology.quantity import (
+from manystack.topology.document.quantity import (
     format_bandwidth,
     format_duration,
     format_queue,

@@ -6,8 +6,8 @@ from statistics import NormalDist
 
 import pytest
 
-from manystack.topology.distributions import distances, times
-from manystack.topology.pipe import Slots, Variation
+from manystack.topology.link.distributions import distances, times
+from manystack.topology.link.values import Slots, Variation
 
 SPREAD_NS = 10**9
 SHAPES = ["normal", "pareto", "paretonormal"]

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manystack.topology import Topology, TopologyError
-from manystack.topology.errors import Problems
-from manystack.topology.files import MAX_FILE_BYTES, decode, encode
+from manystack.topology.document.errors import Problems
+from manystack.topology.document.files import MAX_FILE_BYTES, decode, encode
 
 # Surrogates are no text in UTF-8.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -195,7 +195,7 @@ def test_garbage_is_a_topology_error(form: str, data: bytes) -> None:
 
 @given(st.data())
 def test_damaged_msgpack_is_a_topology_error(data: st.DataObject) -> None:
-    good = msgpack.packb(json.loads((Path(__file__).parent / "office.json").read_text()))
+    good = msgpack.packb(json.loads((Path(__file__).parents[1] / "office.json").read_text()))
     position = data.draw(st.integers(0, len(good) - 1))
     damage = data.draw(st.binary(max_size=4))
     try:
@@ -207,5 +207,5 @@ def test_damaged_msgpack_is_a_topology_error(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("length", range(1, 400, 7))
 def test_truncated_msgpack(length: int) -> None:
-    good = msgpack.packb(json.loads((Path(__file__).parent / "office.json").read_text()))
+    good = msgpack.packb(json.loads((Path(__file__).parents[1] / "office.json").read_text()))
     assert "ends too early" in refused(good[:length], "msgpack")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from manystack.topology.errors import short
+from manystack.topology.document.errors import short
 
 UNLIMITED: Final = "unlimited"
 

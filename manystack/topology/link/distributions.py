@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
-from manystack.topology.pipe import Slots, Variation
+from manystack.topology.link.values import Slots, Variation
 
 TABLE_SPREAD: Final = 8192
 """What a value of netem's tables has to be for one spread (NETEM_DIST_SCALE)."""

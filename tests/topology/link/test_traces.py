@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from manystack.topology import PipeParameters, Topology, TopologyError, changed_parameters
-from manystack.topology.pipe import Jitter, RecordedBandwidth, Slots, Variation
-from manystack.topology.traces import Files
+from manystack.topology.link.traces import Files
+from manystack.topology.link.values import Jitter, RecordedBandwidth, Slots, Variation
 
 MS = 10**6
 S = 10**9
@@ -226,6 +226,11 @@ def test_a_file_is_read_once(tmp_path: Path) -> None:
     assert files.loss(lost) is first[1]
 
 
+def changed_pipe(base: PipeParameters, change: dict[str, Any]) -> PipeParameters:
+    """What a change of both directions makes of one of them."""
+    return changed_parameters((base, base), change)[0]
+
+
 def test_a_change_of_something_else_does_not_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,7 +244,7 @@ def test_a_change_of_something_else_does_not_read_again(
     }
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
-    before = changed_parameters(
+    before = changed_pipe(
         PipeParameters(),
         {
             "bandwidth": {"trace": "rates"},
@@ -251,14 +256,12 @@ def test_a_change_of_something_else_does_not_read_again(
     )
     for name in texts:
         (tmp_path / name).unlink()
-    after = changed_parameters(before, {"delay": "5ms"})
+    after = changed_pipe(before, {"delay": "5ms"})
     assert after == before.model_copy(update={"delay_ns": 5 * MS})
-    changed_parameters(
-        before, {"loss": {"ecn": True}, "slots": {"packets": 5}, "airtime": {"loss_above": 0.9}}
-    )
+    changed_pipe(before, {"loss": {"ecn": True}, "slots": {"packets": 5}, "airtime": {"loss_above": 0.9}})
     for change in ({"loss": {"trace": "fates"}}, {"jitter": {"table": "table"}}):
         with pytest.raises(TopologyError, match="No such file"):
-            changed_parameters(before, change)
+            changed_pipe(before, change)
 
 
 def test_files_are_looked_for_beside_the_topology(tmp_path: Path) -> None:

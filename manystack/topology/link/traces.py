@@ -9,17 +9,17 @@ import stat
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, Literal
 
-from manystack.topology.errors import short
-from manystack.topology.pipe import PipeParameters, RecordedBandwidth, RecordedLoss
-from manystack.topology.quantity import parse_bandwidth, parse_duration, parse_ratio
+from manystack.core import _switch as core
+from manystack.topology.document.errors import short
+from manystack.topology.document.quantity import parse_bandwidth, parse_duration, parse_ratio
+from manystack.topology.link.values import RecordedBandwidth, RecordedLoss, Variation
 
 FILE_KEYS: Final = frozenset({"trace", "table", "cdf"})
 MAX_FILE_BYTES: Final = 64 * 2**20
-LONGEST_NS: Final = 10**15
 # netem's table has values of 16 bits, and the kernel takes no more of them than this.
 MOST_TABLE_VALUES: Final = 16384
 TABLE_LIMIT: Final = 32768
@@ -33,44 +33,26 @@ Points = tuple[tuple[float, int], ...]
 
 @dataclass
 class Files:
-    """Reads what a topology in `folder` names, each file once."""
+    """Reads what a topology in `folder` names, each file once.
+
+    What a pipe has read before may stand in a name's place: it is as it was then.
+    """
 
     folder: Path
     _bandwidths: dict[tuple[str, str, bool], RecordedBandwidth] = field(default_factory=dict)
     _losses: dict[str, RecordedLoss] = field(default_factory=dict)
-    _tables: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    _cdfs: dict[str, Points] = field(default_factory=dict)
+    _tables: dict[str, Variation] = field(default_factory=dict)
+    _cdfs: dict[str, Variation] = field(default_factory=dict)
 
-    def remember(self, parameters: PipeParameters) -> None:
-        """Take over what a pipe has read before: those files are as they were then."""
-        recorded, lost = parameters.recorded_bandwidth, parameters.recorded_loss
-        if recorded:
-            self._bandwidths[recorded.file, recorded.format, recorded.period_ns > 0] = recorded
-        if lost:
-            self._losses[lost.file] = lost
-        for part in (parameters.airtime, parameters.jitter, parameters.slots):
-            variation = part.variation if part else None
-            if variation and variation.file and variation.distribution == "table":
-                self._tables[variation.file] = variation.table
-            elif variation and variation.file:
-                self._cdfs[variation.file] = variation.points
-
-    def forget(self, change: object) -> None:
-        """Read the files that a change names anew."""
-        for key, value in change.items() if isinstance(change, dict) else ():
-            if key in FILE_KEYS and isinstance(value, str):
-                file = str(self.folder / value)
-                for form, repeats in product(("csv", "mahimahi"), (False, True)):
-                    self._bandwidths.pop((file, form, repeats), None)
-                self._losses.pop(file, None)
-                self._tables.pop(file, None)
-                self._cdfs.pop(file, None)
-            else:
-                self.forget(value)
-
-    def bandwidth(self, name: str, form: str | None, repeats: bool | None) -> RecordedBandwidth:
+    def bandwidth(
+        self, named: str | RecordedBandwidth, form: str | None, repeats: bool | None
+    ) -> RecordedBandwidth:
         """Return a recorded bandwidth; without a format, the file's content tells it."""
-        file = str(self.folder / name)
+        if isinstance(named, RecordedBandwidth):
+            if form in (None, named.format) and repeats in (None, named.period_ns > 0):
+                return named
+            named = named.file
+        file = str(self.folder / named)
         for guess in [form] if form else ["csv", "mahimahi"]:
             known = self._bandwidths.get((file, guess, guess == "mahimahi" or bool(repeats)))
             if known is not None:
@@ -86,26 +68,36 @@ class Files:
         self._bandwidths[file, chosen, recorded.period_ns > 0] = recorded
         return recorded
 
-    def loss(self, name: str) -> RecordedLoss:
+    def loss(self, named: str | RecordedLoss) -> RecordedLoss:
         """Return a recorded loss: 0 for each packet that arrives and 1 for each that does not."""
-        file = str(self.folder / name)
+        if isinstance(named, RecordedLoss):
+            return named
+        file = str(self.folder / named)
         if file not in self._losses:
             self._losses[file] = _fates(file, _lines(Path(file)))
         return self._losses[file]
 
-    def table(self, name: str) -> tuple[str, tuple[int, ...]]:
-        """Return a table of netem's (a .dist file) with its file."""
-        file = str(self.folder / name)
+    def table(self, named: str | Variation) -> Variation:
+        """Return a table of netem's (a .dist file), which has no spread yet."""
+        if isinstance(named, Variation):
+            return named
+        file = str(self.folder / named)
         if file not in self._tables:
-            self._tables[file] = _table(file, _lines(Path(file)))
-        return file, self._tables[file]
+            table = _table(file, _lines(Path(file)))
+            self._tables[file] = Variation(distribution="table", file=file, table=table)
+        return self._tables[file]
 
-    def points(self, name: str) -> tuple[str, Points]:
-        """Return the points of an empirical CDF (probability, ns) with its file."""
-        file = str(self.folder / name)
+    def distribution(self, named: str | Variation | Points) -> Variation:
+        """Return an empirical CDF: that of a file, or the one that has these points (probability, ns)."""
+        if isinstance(named, Variation):
+            return named
+        if isinstance(named, tuple):
+            return Variation(distribution="cdf", points=named)
+        file = str(self.folder / named)
         if file not in self._cdfs:
-            self._cdfs[file] = _points(file, _lines(Path(file)))
-        return file, self._cdfs[file]
+            points = _points(file, _lines(Path(file)))
+            self._cdfs[file] = Variation(distribution="cdf", file=file, points=points)
+        return self._cdfs[file]
 
 
 def _lines(path: Path) -> Lines:
@@ -177,8 +169,8 @@ def _csv(file: str, lines: Lines, repeats: bool) -> RecordedBandwidth:
             raise _mistake(file, number, f"the first time is {time.strip()}: it must be 0s")
         if len(times_ns) > 1 and times_ns[-1] <= times_ns[-2]:
             raise _mistake(file, number, f"the time {time.strip()} is not after that of the line above it")
-        if times_ns[-1] > LONGEST_NS:
-            raise _mistake(file, number, f"{time.strip()} is too late: at most {LONGEST_NS // 10**9}s")
+        if times_ns[-1] > core.LONGEST_NS:
+            raise _mistake(file, number, f"{time.strip()} is too late: at most {core.LONGEST_NS // 10**9}s")
     if not any(rates_bps):
         raise ValueError(f"{file}: not every rate may be 0")
     period_ns = 0
@@ -285,8 +277,8 @@ def _profile(file: str, lines: Lines) -> Iterator[tuple[int, tuple[float, int]]]
 def point(probability: object, delay: object) -> tuple[float, int]:
     """Return one point of a CDF. Raises ValueError."""
     delay_ns = parse_duration(delay)
-    if delay_ns > LONGEST_NS:
-        raise ValueError(f"{delay} is too long: at most {LONGEST_NS // 10**9}s")
+    if delay_ns > core.LONGEST_NS:
+        raise ValueError(f"{delay} is too long: at most {core.LONGEST_NS // 10**9}s")
     return parse_ratio(probability), delay_ns
 
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 import msgpack  # type: ignore[import-untyped]
 import yaml
 
-from manystack.topology.errors import PlacedError, Problems, TopologyError, below, short
-from manystack.topology.part import Document
+from manystack.topology.document.errors import PlacedError, Problems, TopologyError, below, short
+from manystack.topology.document.part import Document
 
 MAX_FILE_BYTES: Final = 32 * 2**20
 MAX_VALUES: Final = 4_000_000

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from manystack.core import _switch as core
 from manystack.topology import PipeParameters, Topology, TopologyError, changed_parameters
-from manystack.topology.changes import change_texts, nested
-from manystack.topology.disciplines import ALL_BITS, DISCIPLINES, KNOWN, keys_of
-from manystack.topology.pipe import (
+from manystack.topology.link.changes import change_texts, nested
+from manystack.topology.link.disciplines import ALL_BITS, DISCIPLINES, KNOWN, keys_of
+from manystack.topology.link.values import (
     DEFAULT_QUEUE_PACKETS,
     Airtime,
     Chance,
@@ -26,7 +26,7 @@ from manystack.topology.pipe import (
     Slots,
     Variation,
 )
-from manystack.topology.pipe_writing import write_pipe
+from manystack.topology.link.writing import write_pipe
 
 MS = 10**6
 NODES: dict[str, Any] = {
@@ -313,8 +313,11 @@ def test_one_mistake(text: str, place: str, said: str) -> None:
     assert said in found[f"reverse.{place}"]
     # And live, where what was set stays as it was.
     with pytest.raises(TopologyError) as caught:
-        changed_parameters(PipeParameters(), link)
+        changed_pipe(PipeParameters(), link)
     assert [error.place for error in caught.value.errors] == [place]
+    with pytest.raises(TopologyError) as caught:
+        changed_pipe(PipeParameters(), {"reverse": link})
+    assert [error.place for error in caught.value.errors] == [f"reverse.{place}"]
 
 
 def test_every_discipline_of_the_engine_can_be_asked_for() -> None:
@@ -375,9 +378,14 @@ def test_a_direction_changes_what_it_names() -> None:
 # Changes.
 
 
+def changed_pipe(base: PipeParameters, change: dict[str, Any]) -> PipeParameters:
+    """What a change of both directions makes of one of them."""
+    return changed_parameters((base, base), change)[0]
+
+
 def changed(base: PipeParameters, *settings: str) -> PipeParameters:
     """What `emu link set` makes of settings such as `loss.rate=1%`."""
-    return changed_parameters(base, nested(dict(setting.split("=", 1) for setting in settings)))
+    return changed_pipe(base, nested(dict(setting.split("=", 1) for setting in settings)))
 
 
 def test_what_is_not_named_stays() -> None:
@@ -649,8 +657,10 @@ def test_any_change_of_everything_leaves_nothing_behind(
     before: PipeParameters, after: PipeParameters
 ) -> None:
     everything = write_pipe(after, defaults=True)
-    assert changed_parameters(before, everything) == after
-    assert changed_parameters(before, {}) == before
+    assert changed_pipe(before, everything) == after
+    assert changed_pipe(before, {}) == before
+    assert changed_parameters((before, after), {}) == (before, after)
+    assert changed_parameters((before, after), {"forward": everything}) == (after, after)
 
 
 def test_masks_may_be_addresses() -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from manystack.topology.errors import NOT_YET, Problems, below, short
+from manystack.topology.document.errors import NOT_YET, Problems, below, short
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

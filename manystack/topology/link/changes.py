@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from manystack.topology.errors import PlacedError, Problems, TopologyError
-from manystack.topology.files import decode, scalar
-from manystack.topology.merging import spelt_out
-from manystack.topology.part import Document
+from manystack.topology.document.errors import PlacedError, Problems, TopologyError
+from manystack.topology.document.files import decode, scalar
+from manystack.topology.document.part import Document
+from manystack.topology.link.written import MainPart, WrittenPart, WrittenPipe
 
 
 def nested(settings: Mapping[str, Any], before: str = "") -> Document:
@@ -27,13 +27,23 @@ def nested(settings: Mapping[str, Any], before: str = "") -> Document:
 
 def _together(before: str, key: str, old: object, new: object) -> Document:
     """Return all of two mappings. Those that exclude each other stay side by side, to be found out."""
-    old, new = spelt_out(key, old), spelt_out(key, new)
+    old, new = _spelt_out(key, old), _spelt_out(key, new)
     if not isinstance(old, dict) or not isinstance(new, dict):
         raise TopologyError([PlacedError(f"{before}{key}", "is there twice")])
     result = dict(old)
     for name, value in new.items():
         result[name] = _together(before, f"{key}.{name}", result[name], value) if name in result else value
     return result
+
+
+def _spelt_out(path: str, value: object) -> object:
+    """Return the mapping that a main value stands for; whatever is none, as it is."""
+    part: type[WrittenPart] | None = WrittenPipe
+    for step in path.split("."):
+        part = part.parts.get(step) if part else None
+    if part is None or not issubclass(part, MainPart) or value is None or isinstance(value, dict):
+        return value
+    return {part.main_key(): value}
 
 
 def _value(key: str, value: object) -> Any:

@@ -1,13 +1,13 @@
 """What one direction of a link does to packets, as plain values: times in ns, probabilities 0 to 1.
 
-What a user writes becomes these in `links`; `manystack.shaping` tells the engine.
+What a user writes becomes these in `merging`; `manystack.shaping` tells the engine.
 """
 
 from typing import Final, Literal
 
 from pydantic import Field
 
-from manystack.topology.part import Part
+from manystack.topology.document.part import Part
 
 # What waits where a bandwidth is given and no queue: enough for most, and a flood does not eat the memory.
 DEFAULT_QUEUE_PACKETS: Final = 1000

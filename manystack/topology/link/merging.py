@@ -1,32 +1,22 @@
 """From what is written of a link to what its directions do: defaults, changes, and what excludes what.
 
-A direction of a link, and `emu link set`, name only what differs. Both are documents laid over another one:
-key by key, down into mappings, and what is not named stays. Where a key is named that is one of several ways
-to say a thing (a loss rate, a loss model, …), the other ways go.
+A direction of a link, and `emu link set`, name only what differs. Both are laid over what is there: key by
+key, down into mappings, and what is not named stays. Where a key is named that is one of several ways to say
+a thing (a loss rate, a loss model, …), the other ways go. All this is done with plain values: a text is read
+once, where it was written, and a link that exists is not written out to be changed.
 """
 
-import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from manystack.topology.disciplines import DISCIPLINES, KEYS, keys_of
-from manystack.topology.errors import PlacedError, Problems, TopologyError, below
-from manystack.topology.links import (
-    ATM,
-    ATM_CELL_OVERHEAD_BYTES,
-    WrittenAirtime,
-    WrittenBandwidth,
-    WrittenChance,
-    WrittenInterval,
-    WrittenJitter,
-    WrittenLoss,
-    WrittenPipe,
-    WrittenQueue,
-    WrittenSlots,
-)
-from manystack.topology.part import Document
-from manystack.topology.pipe import (
+from manystack.topology.document.errors import PlacedError, Problems, TopologyError, below
+from manystack.topology.document.part import Document
+from manystack.topology.document.reading import read_part
+from manystack.topology.link.disciplines import DISCIPLINES, KEYS, keys_of
+from manystack.topology.link.traces import Files
+from manystack.topology.link.values import (
     DEFAULT_QUEUE_PACKETS,
     Airtime,
     Chance,
@@ -42,33 +32,33 @@ from manystack.topology.pipe import (
     Slots,
     Variation,
 )
-from manystack.topology.pipe_writing import write_pipe
-from manystack.topology.reading import read_part
-from manystack.topology.traces import Files
+from manystack.topology.link.writing import written_pipe
+from manystack.topology.link.written import (
+    MainPart,
+    WrittenAirtime,
+    WrittenBandwidth,
+    WrittenChance,
+    WrittenDirections,
+    WrittenInterval,
+    WrittenJitter,
+    WrittenLink,
+    WrittenLoss,
+    WrittenPart,
+    WrittenPipe,
+    WrittenQueue,
+    WrittenSlots,
+)
 
 DIRECTIONS: Final = ("forward", "reverse")
 
-# The key that is meant where one value stands for the whole mapping.
-_MAIN: Final = {
-    "airtime": "cdf",
-    "jitter": "spread",
-    "slots": "interval",
-    "loss": "rate",
-    "duplicate": "rate",
-    "corrupt": "rate",
-    "reorder": "rate",
-    "queue": "limit",
-    "bandwidth": "rate",
-    "slots.interval": "from",
-}
-# What such a value switches off as a whole when it is nothing.
+# What a main value of nothing switches off as a whole.
 _OFF: Final = frozenset({"airtime", "jitter", "slots", "loss", "duplicate", "corrupt", "reorder"})
-# Ways to say one thing: a key that is named takes the place of those that stand in no way with it.
+# Ways to say one thing: a field that is named takes the place of those that stand in no way with it.
 _WAYS: Final[dict[str, tuple[frozenset[str], ...]]] = {
     "bandwidth": (frozenset({"rate"}), frozenset({"trace", "format", "repeat"})),
     "jitter": (frozenset({"spread", "distribution"}), frozenset({"spread", "table"}), frozenset({"cdf"})),
     "slots.interval": (
-        frozenset({"from", "to"}),
+        frozenset({"from_", "to"}),
         frozenset({"mean", "spread", "distribution"}),
         frozenset({"mean", "spread", "table"}),
         frozenset({"cdf"}),
@@ -81,81 +71,128 @@ _WAYS: Final[dict[str, tuple[frozenset[str], ...]]] = {
     ),
 }
 
+W = TypeVar("W", bound=WrittenPart)
+Directions = tuple[PipeParameters, PipeParameters]
+"""What the two directions of a link do: forward, reverse."""
 
-def merged(base: Document, change: Document) -> Document:
-    """Return the document of a pipe changed by another, both of the right types; main values spelt out."""
-    result = dict(base)
-    for key, value in change.items():
-        result[key] = _merged_value(key, result.get(key), value)
-    if change.get("cell") == ATM:
-        result["cell_overhead"] = change.get("cell_overhead", f"{ATM_CELL_OVERHEAD_BYTES}B")
-    return result
+
+def merged(base: W, change: WrittenPart, path: str = "") -> W:
+    """Return a part of a pipe, the one at `path`, after a change; itself if that names nothing in it."""
+    fields = type(base).model_fields
+    new = {name: value for name, value in change.named().items() if name in fields}
+    if not new:
+        return base
+    values = base.named()
+    if path in _WAYS:
+        gone = _replaced(_WAYS[path], new)
+        values = {key: value for key, value in values.items() if key not in gone}
+    discipline = values.get("discipline", "droptail")
+    if path == "queue" and new.get("discipline", discipline) != discipline:
+        values = {key: value for key, value in values.items() if key == "limit"}
+    for name, value in new.items():
+        values[name] = _merged_value(f"{path}.{name}" if path else name, values.get(name), value)
+    return type(base).of(values)
+
+
+def _replaced(ways: tuple[frozenset[str], ...], named: Iterable[str]) -> set[str]:
+    """Return the fields that belong to none of the ways in which one that is named can be meant."""
+    replaced: set[str] = set()
+    for name in named:
+        standing = [way for way in ways if name in way]
+        if standing:
+            replaced.update(frozenset().union(*ways) - frozenset().union(*standing))
+    return replaced
 
 
 def _merged_value(path: str, old: object, new: object) -> object:
-    if path in _OFF and _is_nothing(new):
-        return spelt_out(path, new)
-    # One distance, and a mask, say it all.
-    is_whole = path == "queue.mask" or (path == "slots.interval" and not isinstance(new, dict))
-    old, new = spelt_out(path, old), spelt_out(path, new)
-    if is_whole or not isinstance(old, dict) or not isinstance(new, dict):
+    if not isinstance(old, WrittenPart) or not isinstance(new, WrittenPart):
         return new
-    kept = dict(old)
-    ways = _WAYS.get(path, ())
-    for named in new:
-        standing = frozenset[str]().union(*(way for way in ways if named in way))
-        if standing:
-            gone = frozenset[str]().union(*ways) - standing
-            kept = {key: value for key, value in kept.items() if key not in gone}
-    discipline = kept.get("discipline", "droptail")
-    if path == "queue" and new.get("discipline", discipline) != discipline:
-        kept = {key: value for key, value in kept.items() if key == "limit"}
-    for key, value in new.items():
-        kept[key] = _merged_value(f"{path}.{key}", kept.get(key), value)
-    return kept
-
-
-def spelt_out(path: str, value: object) -> object:
-    """Return the mapping that a main value stands for; whatever is none, as it is."""
-    if path not in _MAIN or value is None or isinstance(value, dict):
-        return value
-    return {_MAIN[path]: value}
-
-
-def _is_nothing(value: object) -> bool:
-    return not isinstance(value, dict) and re.fullmatch(r"0+(\.0*)?\s*[a-zµ%]*", str(value)) is not None
+    if isinstance(new, MainPart) and path in _OFF and new.is_nothing:
+        return new
+    # One distance, and a mask, say it all.
+    is_whole = path == "queue.mask" or (
+        path == "slots.interval" and isinstance(new, MainPart) and new.is_alone
+    )
+    return new if is_whole else merged(old, new, path)
 
 
 @dataclass
 class LinkReader:
-    """Reads what links do. Those that are written alike, of which large networks are made, are read once."""
+    """Reads links. Those that are written alike, of which large networks are made, are read once."""
 
     files: Files
-    _known: dict[str, tuple[PipeParameters, PipeParameters]] = field(default_factory=dict)
+    _known: dict[str, Directions] = field(default_factory=dict)
 
-    def parameters(
-        self, problems: Problems, document: Document, place: str
-    ) -> tuple[PipeParameters, PipeParameters]:
-        """Return what the two directions of a link do; each mistake is noted once, where it was written."""
-        both = {key: value for key, value in document.items() if key not in ("ends", *DIRECTIONS)}
-        owns = [document.get(direction, {}) for direction in DIRECTIONS]
-        written = repr((both, owns))
-        known = self._known.get(written)
+    def read(
+        self, problems: Problems, document: object, place: str
+    ) -> tuple[WrittenLink | None, Directions | None]:
+        """Return a link as it is written, and what its directions do; None for what cannot be read.
+
+        Each mistake is noted once, where it was written.
+        """
+        mapping = document if isinstance(document, dict) else {}
+        parameters = repr({key: value for key, value in mapping.items() if key != "ends"})
+        known = self._known.get(parameters) if mapping else None
         if known is not None:
-            return known
-        found: dict[PlacedError, None] = {}
-        results: list[PipeParameters] = []
-        for direction, own in zip(DIRECTIONS, owns, strict=True):
-            mistakes = Problems()
-            results.append(_resolve(mistakes, merged(merged({}, both), own), self.files))
-            for mistake in mistakes.errors:
-                where = f"{place}.{direction}" if _is_own(own, both, mistake.place) else place
-                found[PlacedError(f"{where}.{mistake.place}", mistake.message)] = None
-        for mistake in found:
-            problems.add(mistake.place, mistake.message)
-        if not found:
-            self._known[written] = results[0], results[1]
-        return results[0], results[1]
+            ends = {key: value for key, value in mapping.items() if key == "ends"}
+            return read_part(problems, WrittenLink, ends, place), known
+        before = len(problems.errors)
+        written = read_part(problems, WrittenLink, document, place)
+        # From keys that are wrong themselves, nothing follows for how they go together.
+        if written is None or len(problems.errors) > before:
+            return written, None
+        ideal = WrittenPipe()
+        read = _directions(problems, (ideal, ideal), written, mapping, place, self.files)
+        if len(problems.errors) == before:
+            self._known[parameters] = read
+        return written, read
+
+
+def changed_parameters(current: Directions, change: Document) -> Directions:
+    """Return what a link does after `emu link set`: {"delay": "20ms", "reverse": {"loss": {"rate": "1%"}}}.
+
+    Keys and values are those of a link in a document; files are in the working directory. Raises
+    TopologyError; the places are the keys.
+    """
+    problems = Problems()
+    written = read_part(problems, WrittenDirections, change, "")
+    if written is None or problems.errors:
+        raise TopologyError(problems.errors)
+    forward = written_pipe(current[0])
+    reverse = forward if current[1] == current[0] else written_pipe(current[1])
+    result = _directions(problems, (forward, reverse), written, change, "", Files(Path().absolute()))
+    problems.check()
+    return result
+
+
+def _directions(
+    problems: Problems,
+    bases: tuple[WrittenPipe, WrittenPipe],
+    change: WrittenDirections,
+    document: Document,
+    place: str,
+    files: Files,
+) -> Directions:
+    """Return what comes of both directions of a link by a change, of which `document` is the text."""
+    common = {key: value for key, value in document.items() if key not in DIRECTIONS}
+    forward = merged(bases[0], change)
+    reverse = forward if bases[1] is bases[0] else merged(bases[1], change)
+    pipes = merged(forward, change.forward), merged(reverse, change.reverse)
+    found: dict[PlacedError, None] = {}
+    results: list[PipeParameters] = []
+    for direction, pipe in zip(DIRECTIONS, pipes, strict=True):
+        if results and pipe is pipes[0]:
+            results *= 2
+            break
+        mistakes = Problems()
+        results.append(_resolved(mistakes, pipe, files))
+        for mistake in mistakes.errors:
+            is_own = _is_own(document.get(direction, {}), common, mistake.place)
+            where = below(place, direction) if is_own else place
+            found[PlacedError(below(where, mistake.place), mistake.message)] = None
+    for mistake in found:
+        problems.add(mistake.place, mistake.message)
+    return results[0], results[1]
 
 
 def _is_own(own: Document, both: Document, place: str) -> bool:
@@ -178,40 +215,8 @@ def _names(document: Document, place: str) -> bool:
     return True
 
 
-def changed_parameters(
-    base: PipeParameters, both: Document, own: Document | None = None, direction: str = ""
-) -> PipeParameters:
-    """Return `base` with what `emu link set` was given: {"delay": "20ms", "loss": {"rate": "1%"}}.
-
-    Keys and values are those of a link in a document; files are in the working directory. `own` is for this
-    direction alone. Raises TopologyError; the places are the keys, those of `own` behind the direction.
-    """
-    own = own or {}
-    problems = Problems()
-    for change, place in ((both, ""), (own, direction)):
-        read_part(problems, WrittenPipe, change, place)
-    problems.check()
-    files = Files(Path().absolute())
-    files.remember(base)
-    files.forget({"both": both, "own": own})
-    parameters = _resolve(problems, merged(merged(merged({}, write_pipe(base)), both), own), files)
-    if problems.errors:
-        raise TopologyError(
-            [
-                PlacedError(below(direction, error.place), error.message)
-                if _is_own(own, both, error.place)
-                else error
-                for error in problems.errors
-            ]
-        )
-    return parameters
-
-
-def _resolve(problems: Problems, document: Document, files: Files) -> PipeParameters:
-    """Return what the document of a pipe comes to; `problems` hears of what does not go together."""
-    written = read_part(problems, WrittenPipe, document, "")
-    if written is None or problems.errors:
-        return PipeParameters()
+def _resolved(problems: Problems, written: WrittenPipe, files: Files) -> PipeParameters:
+    """Return what a merged pipe comes to; `problems` hears of what does not go together."""
     recorded = _recorded_bandwidth(problems, written.bandwidth, files)
     is_limited = bool(
         written.bandwidth.rate
@@ -288,17 +293,13 @@ def _variation(
         if way == "cdf":
             if "spread" in written.model_fields_set:
                 problems.add(f"{place}.spread", "a cdf says itself how far it spreads")
-            if isinstance(written.cdf, tuple):
-                return Variation(distribution="cdf", points=written.cdf)
-            file, points = files.points(written.cdf)
-            return Variation(distribution="cdf", file=file, points=points)
+            return files.distribution(written.cdf)
         if written.spread == 0:
             if ways:
                 problems.add(f"{place}.{way}", "there is no spread: write one beside it, such as 2ms")
             return None
         if way == "table":
-            file, table = files.table(written.table)
-            return Variation(distribution="table", spread_ns=written.spread, file=file, table=table)
+            return files.table(written.table).model_copy(update={"spread_ns": written.spread})
     except ValueError as error:
         problems.add(f"{place}.{way}", str(error))
         return None
@@ -311,13 +312,11 @@ def _airtime(problems: Problems, written: WrittenAirtime, files: Files) -> Airti
             problems.add("airtime.loss_above", "there is no airtime: write a cdf beside it")
         return None
     try:
-        file, points = (None, written.cdf) if isinstance(written.cdf, tuple) else files.points(written.cdf)
+        variation = files.distribution(written.cdf)
     except ValueError as error:
         problems.add("airtime.cdf", str(error))
         return None
-    return Airtime(
-        variation=Variation(distribution="cdf", file=file, points=points), loss_above=written.loss_above
-    )
+    return Airtime(variation=variation, loss_above=written.loss_above)
 
 
 def _jitter(problems: Problems, written: WrittenJitter, files: Files) -> Jitter | None:
@@ -376,13 +375,13 @@ def _loss(problems: Problems, written: WrittenLoss, files: Files) -> dict[str, A
         case "gilbert_elliott":
             chain = written.gilbert_elliott
             if _has(problems, "loss.gilbert_elliott", chain.model_fields_set, "p", "r"):
-                found["gilbert_elliott"] = GilbertElliott(**chain.model_dump())
+                found["gilbert_elliott"] = GilbertElliott(**dict(chain))
         case "markov":
             states = written.markov
             if _has(problems, "loss.markov", states.model_fields_set, "p13", "p31"):
                 _at_most_one(problems, "p13 + p14", states.p13 + states.p14)
                 _at_most_one(problems, "p31 + p32", states.p31 + states.p32)
-                found["markov"] = Markov(**states.model_dump())
+                found["markov"] = Markov(**dict(states))
         case _:
             found["recorded_loss"] = _recorded_loss(problems, written.trace, files)
     return found
@@ -401,9 +400,9 @@ def _at_most_one(problems: Problems, what: str, total: float) -> None:
         problems.add("loss.markov", f"{what} are more than 100%: both lead away from one state")
 
 
-def _recorded_loss(problems: Problems, name: str, files: Files) -> RecordedLoss | None:
+def _recorded_loss(problems: Problems, named: str | RecordedLoss, files: Files) -> RecordedLoss | None:
     try:
-        return files.loss(name)
+        return files.loss(named)
     except ValueError as error:
         problems.add("loss.trace", str(error))
         return None
@@ -425,7 +424,7 @@ def _queue(problems: Problems, written: WrittenQueue, is_limited: bool) -> Queue
     for key, name in KEYS.items():
         if key in given and name in settings:
             value = getattr(written, key)
-            settings[name] = Mask(**value.model_dump()) if key == "mask" else value
+            settings[name] = Mask(**dict(value)) if key == "mask" else value
     for key in allowed[2:]:
         if settings[KEYS[key]] is None:
             needed = "a bandwidth such as 1Mbit/s" if key == "rate" else "a size such as 30KiB"

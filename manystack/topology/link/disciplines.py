@@ -6,7 +6,7 @@ Which disciplines there are is the engine's to say; a room of `core/link/queues`
 from typing import Any, Final
 
 from manystack.core import _switch as core
-from manystack.topology.pipe import Mask
+from manystack.topology.link.values import Mask
 
 ALL_BITS: Final = Mask(
     src_ip=2**32 - 1,
