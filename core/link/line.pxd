@@ -85,8 +85,13 @@ cdef inline void pipe_take_service(
         pipe.service += 1
 
 
-cdef inline void pipe_append(Worker *worker, Pipe *pipe, Packet *packet, int64_t arrival_ns) noexcept nogil:
-    """Put a packet at the end of the delay line; the receiving node hears of it if it is the first."""
+cdef inline void pipe_append(
+    Worker *worker, Pipe *pipe, Packet *packet, int64_t arrival_ns, uint32_t round
+) noexcept nogil:
+    """Put a packet at the end of the delay line, to be handled in a round of the instant of its arrival.
+
+    The receiving node hears of it if it is the first.
+    """
     cdef PipeEntry *entry
     if is_unlikely(pipe.tail - pipe.head == pipe.capacity):
         pipe_grow(pipe)
@@ -97,7 +102,7 @@ cdef inline void pipe_append(Worker *worker, Pipe *pipe, Packet *packet, int64_t
     if not pipe.active:
         pipe.active = 1
         pipe.head = pipe.tail - 1  # all before it was lost
-        node_arrival(worker, pipe.receiver.node, pipe, arrival_ns, packet_round(worker, packet, arrival_ns))
+        node_arrival(worker, pipe.receiver.node, pipe, arrival_ns, round)
 
 
 cdef inline void pipe_append_vector(
