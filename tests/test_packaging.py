@@ -88,7 +88,7 @@ def test_generated_c_is_not_in_the_repository() -> None:
 def test_every_folder_is_packaged() -> None:
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     python = {Path(name).parent for name in tracked_files("manystack/*.py")}
-    engine = {"manystack" / Path(name).parent for name in tracked_files("core/*.pxd")}
+    engine = {"manystack" / Path(name).parent for name in tracked_files("core/*.pyx", "core/*.pxd")}
     assert setup["packages"] == sorted(".".join(folder.parts) for folder in python | engine)
 
 
