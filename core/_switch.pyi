@@ -23,6 +23,8 @@ CAPTURE_RING: Final[int]
 
 DROP_REASONS: Final[tuple[str, ...]]
 DISCIPLINES: Final[tuple[str, ...]]
+LOOPBACK: Final[int]
+"""Plus a node's index: that of its loopback interface, and of the pipe there."""
 LONGEST_NS: Final[int]
 """The longest delay, interval or trace: what may be added to a time."""
 LATE_ABOVE_NS: Final[int]

@@ -66,7 +66,7 @@ class Engine:
         self._events_path = None if events is None else Path(events)
         self._cleanup = ExitStack()
         self._state = "built"
-        self._runs: dict[asyncio.Future[str], bool] = {}
+        self._runs: dict[asyncio.Future[str], int | None] = {}
         self._stop_reason: str | None = None
         self._server: ControlServer | None = None
         mode = _time_mode(topology, time)
@@ -186,14 +186,15 @@ class Engine:
     async def async_run(self, duration: str | int | None = None) -> str:
         """As run(), for a coroutine on the engine's loop."""
         over: asyncio.Future[str] = self.loop.create_future()
-        timer = None
+        until_ns = timer = None
         if self._stop_reason is not None:
             reason, self._stop_reason = self._stop_reason, None
             return reason
         if duration is not None:
-            until = (self.now_ns + duration_ns(duration, "duration")) / SECOND_NS
-            timer = self.loop.call_at(until, _resolve, over, "duration")
-        self._runs[over] = duration is None
+            until_ns = self.now_ns + duration_ns(duration, "duration")
+            if not self.is_virtual:
+                timer = self.loop.call_at(until_ns / SECOND_NS, _resolve, over, "duration")
+        self._runs[over] = until_ns
         self._check_traffic_done()
         try:
             return await over
@@ -295,14 +296,23 @@ class Engine:
     def advance(self, until_ns: int | None) -> Progress:
         """Move virtual time: see loop.Timeline."""
         switch = self.switch
+        over_ns = min((end_ns for end_ns in self._runs.values() if end_ns is not None), default=None)
         if until_ns is None:
             following = switch.next_event_ns
-            if following is None:
-                return Progress.EVENT if self.network.take_events() else Progress.IDLE
-            until_ns = following + FAR_NS if self.network.running_flows else following
+            if following is not None:
+                until_ns = following + FAR_NS if self.network.running_flows else following
+        if over_ns is not None and (until_ns is None or over_ns < until_ns):
+            until_ns = over_ns
+        if until_ns is None:
+            return Progress.EVENT if self.network.take_events() else Progress.IDLE
         reached = switch.run(until_ns, stop_on_event=True, wall_limit_ns=SLICE_NS)
         self.captures.drain()
-        if self.network.take_events():
+        told = self.network.take_events()
+        if reached and until_ns == over_ns:
+            for future in [future for future, end_ns in self._runs.items() if end_ns == over_ns]:
+                _resolve(future, "duration")
+            told = True
+        if told:
             return Progress.EVENT
         return Progress.REACHED if reached else Progress.SLICE
 
@@ -395,7 +405,7 @@ class Engine:
             self._stop_reason = reason
 
     def _finish_runs(self, reason: str, *, open_only: bool) -> bool:
-        over = [future for future, is_open in self._runs.items() if is_open or not open_only]
+        over = [future for future, until_ns in self._runs.items() if until_ns is None or not open_only]
         for future in over:
             _resolve(future, reason)
         return bool(over)

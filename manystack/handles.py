@@ -23,8 +23,8 @@ from manystack.shaping import pipe_settings
 from manystack.topology import PipeParameters, changed_parameters
 from manystack.topology.checks import fragmented
 from manystack.topology.link.changes import change_texts, nested
-from manystack.topology.model import ipv4_address, ipv4_prefix
-from manystack.wiring import WITH_STACK, LinkState
+from manystack.topology.model import STACK_KINDS, ipv4_address, ipv4_prefix
+from manystack.wiring import LinkState
 
 if TYPE_CHECKING:
     from manystack.core._switch import PipeStatistics
@@ -124,13 +124,13 @@ class NodeHandle:
     def routes(self) -> list[RouteEntry]:
         """Return its route table, in the order of prefixes."""
         self._require_stack()
-        names = self.network.wiring.interface_names
+        wiring = self.network.wiring
         return [
             RouteEntry(
                 IPv4Network((prefix, length)),
                 kind,
                 None if gateway is None else IPv4Address(gateway),
-                None if interface is None else names[interface],
+                None if interface is None else wiring.interface_name(interface),
             )
             for prefix, length, kind, gateway, interface in self.network.switch.routes(self.index)
         ]
@@ -184,7 +184,7 @@ class NodeHandle:
         return NodeStatistics(self.name, tuple(interfaces), drops, switch.memory_bytes(self.index))
 
     def _require_stack(self) -> None:
-        if self.kind not in WITH_STACK:
+        if self.kind not in STACK_KINDS:
             raise UsageError(f"{self.name} is a {self.kind}: only hosts and routers have an IP stack")
 
 

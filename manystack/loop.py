@@ -12,6 +12,7 @@ show in virtual time.
 
 import asyncio
 import enum
+import math
 import selectors
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -92,10 +93,21 @@ class EngineLoop(asyncio.SelectorEventLoop):
         self._timeline = timeline
         self._engine_selector = EngineSelector(timeline)
         super().__init__(self._engine_selector)
+        del self._clock_resolution  # that of the host's clock
 
     def time(self) -> float:
         """Return the emulated time in seconds."""
         return self._timeline.now_ns / SECOND_NS
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what asyncio takes for the resolution of this clock: what is due within it is due now.
+
+        Seconds are floating-point numbers, whose steps grow with time: after 194 days they are longer than a
+        nanosecond, and a timer that time cannot be set to exactly would never be due.
+        """
+        if name == "_clock_resolution":
+            return max(1 / SECOND_NS, 2 * math.ulp(self.time()))
+        raise AttributeError(name)
 
     def run_in_executor(  # type: ignore[override]  # typeshed hides that the result is a future of this loop
         self, executor: Executor | None, func: Callable[..., _T], *args: Any

@@ -88,9 +88,9 @@ class Network:
         """The flows that are not done."""
         self.flows_changed: Callable[[], object] = lambda: None
         """Called when a flow may be done, or is gone."""
-        self._index_names = list(self.wiring.nodes)
         self._subscribers: list[Callable[[Event], None]] = []
         self._waiters: dict[int, asyncio.Future[None]] = {}
+        self._senders = {state.flow: state.traffic.from_ for state in self.wiring.flows}
         self._lost_events = 0
         self._closed_ns: int | None = None
         self._began_wall_ns: int | None = None
@@ -133,7 +133,7 @@ class Network:
 
     def interface(self, name: str) -> str:
         """Return the interface that is meant: `node.interface`, or the node alone where it has only one."""
-        if name in self.wiring.interfaces:
+        if name in self.wiring.interfaces or self.wiring.loopback_node(name) is not None:
             return name
         only = self.wiring.interfaces_of.get(name)
         if only is not None and len(only) == 1:
@@ -189,6 +189,8 @@ class Network:
         if lost_events != self._lost_events:
             self._lost_events = lost_events
             events += self._looked_up()
+        if self.is_virtual:
+            events.sort(key=self._rank)
         for time_ns, kind, index in events:
             if kind == core.FLOW_DONE:
                 if index not in self.running_flows or not self._is_done(index):
@@ -198,9 +200,9 @@ class Network:
                 if waiter is not None and not waiter.done():
                     waiter.set_result(None)
             elif kind == core.DEVICE_GONE:
-                if self._index_names[index] in self.lost_devices:
+                if self.wiring.node_names[index] in self.lost_devices:
                     continue
-                self._device_is_gone(self._index_names[index])
+                self._device_is_gone(self.wiring.node_names[index])
             event = self._named(time_ns, kind, index)
             if event is not None:
                 self._tell(event)
@@ -210,8 +212,9 @@ class Network:
 
     # Flows that somebody waits for.
 
-    def watch_flow(self, flow: int) -> "asyncio.Future[None]":
-        """Return a future that is done when the flow is."""
+    def watch_flow(self, flow: int, sender: str) -> "asyncio.Future[None]":
+        """Return a future that is done when the flow is. `sender` is the node that sends it."""
+        self._senders[flow] = sender
         waiter: asyncio.Future[None] = self.loop.create_future()
         self._waiters[flow] = waiter
         self.running_flows.add(flow)
@@ -220,6 +223,7 @@ class Network:
     def remove_flow(self, flow: int) -> None:
         """End a flow that watch_flow() was called for."""
         self._waiters.pop(flow, None)
+        self._senders.pop(flow, None)
         self.running_flows.discard(flow)
         if self._closed_ns is None:
             self.switch.remove_flow(flow)
@@ -238,6 +242,20 @@ class Network:
         gone = [(now_ns, core.DEVICE_GONE, node) for node in devices if switch.is_device_gone(node)]
         return done + gone
 
+    def _rank(self, event: tuple[int, int, int]) -> tuple[int, str, int, int]:
+        """Return the place of an event of virtual time: by time, then by the name of the node that it is of.
+
+        In which order the engine came upon the events of one instant depends on the order of building.
+        """
+        time_ns, kind, index = event
+        if kind == core.FLOW_DONE:
+            name = self._senders.get(index, "")
+        elif kind == core.LINK_CHANGED:
+            name = self.wiring.pipe_name(index)
+        else:
+            name = self.wiring.node_names[index]
+        return time_ns, name, kind, index
+
     def _is_done(self, flow: int) -> bool:
         # The event may be about an earlier flow of the same number, which was removed before it was read.
         return self.switch.flow(flow, quantiles=False)["done"]
@@ -248,9 +266,9 @@ class Network:
                 if flow.flow == index:
                     return Event(time_ns, "traffic-done", f"traffic[{number}]", flow.label)
         elif kind == core.NEIGHBOR_FAILED:
-            return Event(time_ns, "neighbor-failed", self._index_names[index])
+            return Event(time_ns, "neighbor-failed", self.wiring.node_names[index])
         elif kind == core.DEVICE_GONE:
-            name = self._index_names[index]
+            name = self.wiring.node_names[index]
             return Event(time_ns, "device-gone", name, self.topology.nodes[name].device)
         return None
 

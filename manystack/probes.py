@@ -76,7 +76,7 @@ class Probe:
             )
         except ValueError as error:
             raise UsageError(str(error)) from None
-        self._done = network.watch_flow(self._flow)
+        self._done = network.watch_flow(self._flow, network.wiring.node_names[node])
 
     def __enter__(self) -> Self:
         return self

@@ -22,6 +22,7 @@ from manystack.topology import (
     shortest_routes,
 )
 from manystack.topology.document.quantity import format_bandwidth, format_duration
+from manystack.topology.model import LOOPBACK, STACK_KINDS
 
 KINDS = {
     "host": core.HOST,
@@ -31,7 +32,6 @@ KINDS = {
     "tap": core.TAP,
     "nic": core.NIC,
 }
-WITH_STACK = frozenset({"host", "router"})
 
 
 @dataclass(slots=True)
@@ -71,6 +71,7 @@ class Wiring:
     seed: int
     nodes: dict[str, int] = field(default_factory=dict)
     interfaces: dict[str, int] = field(default_factory=dict)
+    node_names: list[str] = field(default_factory=list)
     interface_names: list[str] = field(default_factory=list)
     macs: list[bytes] = field(default_factory=list)
     interfaces_of: dict[str, list[str]] = field(default_factory=dict)
@@ -79,10 +80,31 @@ class Wiring:
     flows: list[FlowState] = field(default_factory=list)
     owners: dict[IPv4Address, str] = field(default_factory=dict)
 
+    def interface_name(self, index: int) -> str:
+        """Return the name of an interface, that of a node's loopback interface included."""
+        if index < core.LOOPBACK:
+            return self.interface_names[index]
+        return loopback_name(self.node_names[index - core.LOOPBACK])
+
+    def interface_mac(self, index: int) -> bytes | None:
+        """Return an interface's MAC address; None for a loopback interface, which has none."""
+        return self.macs[index] if index < core.LOOPBACK else None
+
+    def loopback_node(self, name: str) -> str | None:
+        """Return whose loopback interface a name means; None where it is none."""
+        node = name.removesuffix(f".{LOOPBACK}")
+        known = node != name and node in self.nodes and self.topology.nodes[node].kind in STACK_KINDS
+        return node if known else None
+
     def pipe_name(self, pipe: int) -> str:
         """Return one direction of a link by its ends."""
         link = self.links[pipe // 2]
         return direction_name(*link.ends) if pipe == link.pipes[0] else direction_name(*reversed(link.ends))
+
+
+def loopback_name(node: str) -> str:
+    """Return what the loopback interface of a node is called."""
+    return f"{node}.{LOOPBACK}"
 
 
 def direction_name(source: str, target: str) -> str:
@@ -144,6 +166,7 @@ def _add_nodes(wiring: Wiring, switch: core.Switch) -> None:
     wiring.interfaces_of = _interfaces_with_ports(wiring.topology)
     for name, node in nodes.items():
         index = wiring.nodes[name] = switch.add_node(KINDS[node.kind])
+        wiring.node_names.append(name)
         for interface_name in wiring.interfaces_of[name]:
             _add_interface(wiring, switch, name, node, index, interface_name, taken)
 
@@ -159,13 +182,16 @@ def _add_interface(
 ) -> None:
     full_name = f"{name}.{interface_name}"
     interface = node.interfaces.get(interface_name)
-    mac = (interface.mac if interface is not None else None) or derived_mac(full_name, taken)
-    mtu = interface.mtu if interface is not None else node.mtu if node.kind == "tap" else 1500
-    index = switch.add_interface(node_index, mac, mtu)
+    if node.kind in STACK_KINDS and interface_name == LOOPBACK:
+        index = switch.loopback(node_index)
+    else:
+        mac = (interface.mac if interface is not None else None) or derived_mac(full_name, taken)
+        mtu = interface.mtu if interface is not None else node.mtu if node.kind == "tap" else 1500
+        index = switch.add_interface(node_index, mac, mtu)
+        wiring.interface_names.append(full_name)
+        wiring.macs.append(mac)
     wiring.interfaces[full_name] = index
-    wiring.interface_names.append(full_name)
-    wiring.macs.append(mac)
-    if node.kind not in WITH_STACK:
+    if node.kind not in STACK_KINDS:
         for address in node.addresses if node.kind == "tap" else ():
             wiring.owners.setdefault(address.ip, name)
         return
@@ -200,7 +226,7 @@ def _add_routes(wiring: Wiring, switch: core.Switch) -> None:
     computed = shortest_routes(topology) if topology.routes == "shortest" else {}
     errors = []
     for name, node in topology.nodes.items():
-        if node.kind not in WITH_STACK:
+        if node.kind not in STACK_KINDS:
             continue
         index = wiring.nodes[name]
         for number, route in enumerate(node.routes or computed.get(name, ())):

@@ -1,10 +1,11 @@
 # Links that take no time. What is sent over one in a round of an instant is handled in the next round of it.
 #
-# Packet.crossings tells that, and what keeps a loop of bridges from going on for ever. Its low bits are the
-# round in which a packet that arrives at the worker's instant is handled, modulo 8: a line holds packets of
-# this round and the next at most, so that two that differ are told apart. The bits above count the switches
-# and hubs that have passed the packet on at this instant; more than BRIDGES_LIMIT are a loop. What a router
-# passes on begins anew, since its TTL ends a loop, and so does what has taken time on the way.
+# Packet.crossings tells that, and what keeps a loop of bridges from going on for ever. Its low bits are 0 for
+# a packet that took time on the way, and is handled in the first round of the instant at which it arrives.
+# Else they are UNDELAYED and the round in which it is handled, modulo 4: a line holds packets of this round
+# and the next at most, so that two that differ are told apart. The bits above count the switches and hubs
+# that have passed the packet on at this instant; more than BRIDGES_LIMIT are a loop. What a router passes on
+# begins anew, since its TTL ends a loop, and so does what has taken time on the way.
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
@@ -13,21 +14,23 @@ from ..state.packets cimport Packet
 
 cdef enum:
     ROUND_MASK = 7
+    UNDELAYED = 4
     ONE_BRIDGE = 8
     BRIDGES_LIMIT = 4096
 
 
 cdef inline uint16_t next_round(Worker *worker) noexcept nogil:
     """The round after this one, as packets have it."""
-    return <uint16_t>((worker.round + 1) & ROUND_MASK)
+    return <uint16_t>(UNDELAYED | (worker.round + 1) & (UNDELAYED - 1))
 
 
 cdef inline uint32_t packet_round(Worker *worker, Packet *packet, int64_t arrival_ns) noexcept nogil:
     """In which round of `arrival_ns`, when it arrives, a packet in a line is handled."""
-    cdef uint32_t round = packet.crossings & ROUND_MASK
-    if arrival_ns != worker.instant_ns:
-        return round
-    return worker.round + (round == next_round(worker))
+    if packet.crossings & UNDELAYED == 0:
+        return 0
+    if arrival_ns != worker.instant_ns:  # from a node that runs ahead, which does so in the first round
+        return 1
+    return worker.round + (packet.crossings & ROUND_MASK == next_round(worker))
 
 
 cdef inline bint is_bridge(Node *node) noexcept nogil:

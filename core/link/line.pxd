@@ -9,7 +9,7 @@ from ..state.network cimport Pipe, PipeEntry, Waiting, Worker
 from ..state.packets cimport Packet
 from ..time.events cimport node_arrival, node_wake
 from ..time.heap cimport heap_hasten
-from .crossing cimport next_round, packet_round
+from .crossing cimport UNDELAYED, next_round, packet_round
 
 cdef enum:
     RING_START = 16
@@ -85,13 +85,9 @@ cdef inline void pipe_take_service(
         pipe.service += 1
 
 
-cdef inline void pipe_append(
-    Worker *worker, Pipe *pipe, Packet *packet, int64_t arrival_ns, uint32_t round
-) noexcept nogil:
-    """Put a packet at the end of the delay line, to be handled in a round of the instant of its arrival.
-
-    The receiving node hears of it if it is the first.
-    """
+cdef inline void pipe_append(Worker *worker, Pipe *pipe, Packet *packet, int64_t arrival_ns) noexcept nogil:
+    """Put a packet at the end of the delay line; the receiving node hears of it if it is the first."""
+    cdef uint32_t round
     cdef PipeEntry *entry
     if is_unlikely(pipe.tail - pipe.head == pipe.capacity):
         pipe_grow(pipe)
@@ -102,6 +98,7 @@ cdef inline void pipe_append(
     if not pipe.active:
         pipe.active = 1
         pipe.head = pipe.tail - 1  # all before it was lost
+        round = worker.round + 1 if packet.crossings & UNDELAYED else 0
         node_arrival(worker, pipe.receiver.node, pipe, arrival_ns, round)
 
 

@@ -82,7 +82,6 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
     cdef int64_t start_ns = time_ns
     cdef int64_t arrival_ns = time_ns
     cdef uint64_t start_remainder = 0
-    cdef uint32_t round = worker.round + 1
     if is_unlikely(pipe.shaper is not NULL):
         shaper_send(worker, pipe, packet, time_ns)
         return
@@ -114,7 +113,6 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
     elif arrival_ns > time_ns:
         packet.crossings = 0
         packet.turns = 0
-        round = 0
     elif is_unlikely(not packet_crosses(worker, pipe, packet)):
         pipe_end_loop(worker, pipe, packet, time_ns)
         return
@@ -128,7 +126,7 @@ cdef inline void pipe_shape(Worker *worker, Pipe *pipe, Packet *packet, int64_t 
         pipe.ring[pipe.tail & (pipe.capacity - 1)].arrival_ns = arrival_ns
         pipe.tail += 1
     else:
-        pipe_append(worker, pipe, packet, arrival_ns, round)
+        pipe_append(worker, pipe, packet, arrival_ns)
 
 
 cdef inline void pipe_send_special(
@@ -164,7 +162,7 @@ cdef inline void pipe_send(Worker *worker, Pipe *pipe, Packet *packet, int64_t t
     """Hand a packet to the link at its logical time; the caller's claim goes with it."""
     if is_likely(pipe.way == WAY_IDEAL):
         packet.crossings = next_round(worker)
-        pipe_append(worker, pipe, packet, time_ns, worker.round + 1)
+        pipe_append(worker, pipe, packet, time_ns)
     elif is_likely(
         pipe.way == WAY_SHAPED and (
             packet.segment_size == 0
@@ -175,7 +173,7 @@ cdef inline void pipe_send(Worker *worker, Pipe *pipe, Packet *packet, int64_t t
     elif pipe.way != WAY_BRIDGED:
         pipe_send_special(worker, pipe, packet, time_ns)
     elif packet_crosses(worker, pipe, packet):
-        pipe_append(worker, pipe, packet, time_ns, worker.round + 1)
+        pipe_append(worker, pipe, packet, time_ns)
     else:
         pipe_end_loop(worker, pipe, packet, time_ns)
 

@@ -87,7 +87,7 @@ cdef inline void pipe_send_whole(
             pipe.last_arrival_ns = pipe.departure_ns + pipe.delay_ns
     packet.crossings = 0
     packet.header_state |= CARRIED_WHOLE
-    pipe_append(worker, pipe, packet, pipe.last_arrival_ns, 0)
+    pipe_append(worker, pipe, packet, pipe.last_arrival_ns)
     pipe.tail = first + segments
 
 

@@ -4,7 +4,7 @@
 from libc.stdint cimport uint32_t
 
 from ..state.network cimport OBSERVE_CAPTURE, OBSERVE_LATENESS, OBSERVE_PROOF, Pipe, Worker
-from ..state.packets cimport ALREADY_OBSERVED, Packet
+from ..state.packets cimport Packet
 from .capture cimport capture_vector
 from .lateness cimport lateness_vector
 from .proof cimport proof_vector
@@ -14,10 +14,6 @@ cdef inline void pipe_observe(Worker *worker, Pipe *pipe, Packet **vector, uint3
     """Show a vector that arrives by a pipe to each that has asked for it; packet.time_ns is the arrival."""
     if pipe.observed & OBSERVE_LATENESS:
         lateness_vector(worker, vector, count)
-    while count and vector[0].header_state & ALREADY_OBSERVED:
-        vector[0].header_state &= ~ALREADY_OBSERVED & 0xFF
-        vector += 1
-        count -= 1
     if pipe.observed & OBSERVE_CAPTURE:
         capture_vector(worker, pipe, vector, count)
     if pipe.observed & OBSERVE_PROOF:

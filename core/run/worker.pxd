@@ -36,14 +36,14 @@ from ..state.network cimport (
     Interface, KIND_HOST, KIND_HUB, KIND_NIC, KIND_ROUTER, KIND_SWITCH, KIND_TAP, LOOPBACK_PORT, Node,
     OBSERVE_LATENESS, Pipe, PipeEntry, VECTOR_SIZE, WAY_IDEAL, Worker,
 )
-from ..state.packets cimport ALREADY_OBSERVED, Packet
+from ..state.packets cimport Packet
 from ..state.reasons cimport DROP_NEIGHBOR_UNREACHABLE
 from ..state.records cimport Event
 from ..time.events cimport (
     TIMER_FLOWS, TIMER_NEIGHBORS, TIMER_PIPES, TIMER_SOCKETS, TIMER_SOURCE, never, node_event, node_port,
     node_wake,
 )
-from ..time.heap cimport heap_hasten, heap_pop, heap_push, heap_replace_first, heap_second
+from ..time.heap cimport heap_pop, heap_push, heap_replace_first, heap_second
 from .ahead cimport worker_find_quiet, worker_find_stride
 from .port cimport port_vector
 
@@ -54,10 +54,10 @@ cdef enum:
     NO_ROUND = ROUND_MASK + 1      # that no packet has
 
 
-cdef inline uint32_t node_input(
+cdef inline void node_input(
     Worker *worker, Interface *interface, Packet **vector, uint32_t count, Departure *departure
 ) noexcept nogil:
-    """Let a node handle a vector of frames that came by one interface: how many it has handled.
+    """Let a node handle a vector of frames that came by one interface.
 
     It may leave it to the caller to send the last ones on.
     """
@@ -66,7 +66,7 @@ cdef inline uint32_t node_input(
     worker.vectors += 1
     if kind == KIND_ROUTER:
         worker.hop_packets += count
-        return ip4_router_vector(worker, interface, vector, count, departure)
+        ip4_router_vector(worker, interface, vector, count, departure)
     elif kind == KIND_SWITCH:
         worker.hop_packets += count
         switch_vector(worker, interface, vector, count)
@@ -74,14 +74,13 @@ cdef inline uint32_t node_input(
         worker.hop_packets += count
         hub_vector(worker, interface, vector, count)
     elif kind == KIND_HOST:
-        return host_vector(worker, interface, vector, count)
+        host_vector(worker, interface, vector, count)
     elif kind == KIND_TAP:
         tap_vector(worker, interface, vector, count)
     elif kind == KIND_NIC:
         nic_vector(worker, interface, vector, count)
     else:
         port_vector(worker, interface.node, vector, count)
-    return count
 
 
 cdef inline void node_timer_fired(
@@ -177,8 +176,6 @@ cdef inline uint32_t take_first(
             limit_ns = node.events.events[0].time_ns + request_interval_ns()
         if other is not NULL and other.time_ns <= limit_ns:
             limit_ns = other.time_ns - (pipe.receiver.port > <uint32_t>other.order)
-        if is_unlikely(pipe.sender.node == node):  # what it sends may come into this very line meanwhile
-            limit_ns = node.events.events[0].time_ns
     count = take_vector(worker, pipe, limit_ns, later_round)
     packet = pipe_first(pipe)
     if packet is NULL:
@@ -191,35 +188,6 @@ cdef inline uint32_t take_first(
             <uint64_t>packet_round(worker, packet, arrival_ns) << 32 | pipe.receiver.port,
         )
     return count
-
-
-cdef inline void pipe_put_back(Worker *worker, Pipe *pipe, uint32_t count) noexcept nogil:
-    """Let the last `count` packets that were taken from a pipe come first in its line again.
-
-    Its sender has had no turn since they were taken, so they still stand there.
-    """
-    cdef Node *node = pipe.receiver.node
-    cdef uint32_t mask = pipe.capacity - 1
-    cdef Packet *packet = NULL
-    cdef int64_t arrival_ns
-    cdef uint64_t order
-    while count:
-        pipe.head -= 1
-        packet = pipe.ring[pipe.head & mask].packet
-        if packet is NULL:
-            continue
-        count -= 1
-        pipe.receiver.rx_packets -= wire_segments(packet)
-        pipe.receiver.rx_bytes -= wire_bytes(packet)
-        if pipe.observed:
-            packet.header_state |= ALREADY_OBSERVED
-    arrival_ns = pipe.ring[pipe.head & mask].arrival_ns
-    order = <uint64_t>packet_round(worker, packet, arrival_ns) << 32 | pipe.receiver.port
-    if pipe.active:
-        heap_hasten(&node.events, arrival_ns, order)
-    else:
-        pipe.active = 1
-        heap_push(&node.events, arrival_ns, order)
 
 
 cdef inline bint passes_on(Worker *worker, Pipe *pipe) noexcept nogil:
@@ -243,18 +211,14 @@ cdef inline void pipe_deliver(Worker *worker, Pipe *pipe, uint32_t count, bint a
     """
     cdef Departure departure
     cdef uint32_t passed = 0
-    cdef uint32_t handled
     # While the engine stands still, its instant may move past what is ready.
     alone = alone and worker.vector[0].time_ns == worker.instant_ns
     while True:
         if is_unlikely(pipe.observed):
             pipe_observe(worker, pipe, worker.vector, count)
-        handled = node_input(worker, pipe.receiver, worker.vector, count, &departure)
+        node_input(worker, pipe.receiver, worker.vector, count, &departure)
         if is_unlikely(pipe.observed & OBSERVE_LATENESS):
-            lateness_handled(worker, pipe, handled)
-        if is_unlikely(handled != count):
-            pipe_put_back(worker, pipe, count - handled)
-            count = handled
+            lateness_handled(worker, pipe, count)
         if departure.output is NULL:
             break
         if not alone or departure.first or not passes_on(worker, departure.output.output):

@@ -1,6 +1,6 @@
 # Frames into a node with a stack: for whom they are, and which protocol takes them.
 
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from ..headers.ether cimport (
     ETHER_HEADER, ETHER_TYPE_ARP, ETHER_TYPE_IP4, MAC_GROUP_BIT, VLAN_TAG, ether_destination,
@@ -69,20 +69,9 @@ cdef inline void ether_input(Worker *worker, Interface *interface, Packet *packe
         drop(worker, node, packet, DROP_ETHER_TYPE_UNKNOWN)
 
 
-cdef inline uint32_t host_vector(
+cdef inline void host_vector(
     Worker *worker, Interface *interface, Packet **vector, uint32_t count
 ) noexcept nogil:
-    """A vector of frames at a host's interface, in order: how many it has handled.
-
-    What comes later than something that the node has sent itself is left.
-    """
     cdef uint32_t i
-    cdef int64_t time_ns
     for i in range(count):
-        time_ns = vector[i].time_ns
         ether_input(worker, interface, vector[i])
-        if is_unlikely(worker.looped_back):
-            worker.looped_back = 0
-            if i + 1 < count and vector[i + 1].time_ns > time_ns:
-                return i + 1
-    return count

@@ -23,6 +23,7 @@ from ..state.packets cimport CHECKSUM_PARTIAL, Packet
 from ..state.reasons cimport DROP_ICMP_RATE_LIMITED, DROP_POOL_EMPTY
 from .address cimport is_one_host
 from .ip4_output cimport ip4_output, ip4_source, ip4_write_header
+from .loopback cimport packet_is_own
 
 cdef enum:
     ICMP_TTL = 255                 # of what answers somebody: the way back may be longer than the way there
@@ -75,6 +76,8 @@ cdef inline void icmp_error(
     cdef Packet *error
     cdef uint8_t *icmp
     if source == 0 or not icmp_may_answer(packet):
+        return
+    if source == get32(ip + 12) and not packet_is_own(packet):  # nobody has sent that: see ip4_output()
         return
     if not icmp_allowed(node, time_ns):
         count_drop(node, DROP_ICMP_RATE_LIMITED)

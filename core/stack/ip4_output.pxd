@@ -16,11 +16,11 @@ from ..state.network cimport (
 )
 from ..state.packets cimport CHECKSUM_IP4_VALID, Packet
 from ..state.reasons cimport (
-    DROP_IP4_BROADCAST, DROP_IP4_NO_ROUTE, DROP_IP4_ROUTE_UNREACHABLE, DROP_IP4_TOTAL_LENGTH,
-    DROP_NEIGHBOR_TABLE_FULL, DROP_POOL_EMPTY,
+    DROP_IP4_BROADCAST, DROP_IP4_NO_ROUTE, DROP_IP4_ROUTE_UNREACHABLE, DROP_IP4_SOURCE_MARTIAN,
+    DROP_IP4_TOTAL_LENGTH, DROP_NEIGHBOR_TABLE_FULL, DROP_POOL_EMPTY,
 )
 from .address cimport interface_source, route_is_broadcast
-from .loopback cimport LOOPBACK_ADDRESS, is_loopback, loopback_send
+from .loopback cimport LOOPBACK_ADDRESS, is_loopback, loopback_send, packet_is_own
 from .neighbor cimport neighbor_get, neighbor_send
 from .route cimport route_lookup
 
@@ -161,7 +161,12 @@ cdef inline void ip4_output(Worker *worker, Node *node, Packet *packet, int64_t 
     elif route is NULL:
         drop(worker, node, packet, DROP_IP4_NO_ROUTE)
     elif route.kind == ROUTE_LOCAL:
-        loopback_send(worker, node, packet, time_ns)
+        if not packet_is_own(packet):
+            # An answer to what came by a link from one of the node's own addresses: nobody has sent it
+            # (RFC 1812, section 5.3.8, and Linux do not accept it either).
+            drop(worker, node, packet, DROP_IP4_SOURCE_MARTIAN)
+        else:
+            loopback_send(worker, node, packet, time_ns)
     elif route.kind == ROUTE_UNREACHABLE:
         drop(worker, node, packet, DROP_IP4_ROUTE_UNREACHABLE)
     elif route_is_broadcast(route, destination):

@@ -5,7 +5,8 @@
 # an ideal pipe. It is made on first use, by the worker in the middle of a turn, so it hangs off the node and
 # is in no table of the engine; its number and that of its pipe tell whose it is. Since it takes no time, a
 # node could never run ahead if it counted as a way to the node. So it does not, and a node that has sent
-# itself something goes no further before it has taken that in: see node_turn().
+# itself something goes no further before it has taken that in: see node_turn(). That would be too late in the
+# middle of a vector, but what comes by a link never makes a node send something to itself: see ip4_output().
 
 from libc.stdint cimport int64_t, uint32_t
 
@@ -48,9 +49,12 @@ cdef inline bint is_loopback(uint32_t address) noexcept nogil:
     return address >> 24 == 127
 
 
+cdef inline bint packet_is_own(Packet *packet) noexcept nogil:
+    """Whether a node has a packet from nobody else, by its loopback interface or as one that it has made."""
+    return packet.input_port == 0 or packet.input_port == LOOPBACK_PORT + 1
+
+
 cdef inline void loopback_send(Worker *worker, Node *node, Packet *packet, int64_t time_ns) noexcept nogil:
     """Let an IPv4 packet of the node's own come back to it. The first 14 bytes take a header of zeros."""
     ether_write(packet.data, 0, 0, ETHER_TYPE_IP4)
-    packet.input_port = 0
-    worker.looped_back = 1
     interface_send(worker, node_loopback(worker, node), packet, time_ns)

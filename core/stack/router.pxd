@@ -3,7 +3,7 @@
 # It is the path of ip4_input.pxd and ip4_forward.pxd with the checks of one packet taken together. Whatever
 # is unusual about a packet leaves it to ether_input(), so that each rule stands once, there.
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
 from ..headers.checksum cimport ones_complement_sum
 from ..headers.ether cimport ETHER_HEADER, ETHER_TYPE_IP4_RAW, MAC_GROUP_BIT, ether_destination
@@ -128,13 +128,12 @@ cdef struct Departure:
     uint64_t bytes
 
 
-cdef inline uint32_t ip4_router_vector(
+cdef inline void ip4_router_vector(
     Worker *worker, Interface *interface, Packet **vector, uint32_t count, Departure *departure
 ) noexcept nogil:
-    """A vector of frames at a router's interface, in order: how many it has handled.
+    """A vector of frames at a router's interface, in order.
 
-    Those that leave last are left to the caller to send. What comes later than something that the node has
-    sent itself is left.
+    Those that leave last are left to the caller to send.
     """
     cdef Onward onward = onward_recent(interface)
     cdef Interface *output = NULL
@@ -143,7 +142,6 @@ cdef inline uint32_t ip4_router_vector(
     cdef uint64_t packets = 0
     cdef uint64_t bytes = 0
     cdef bint plain
-    cdef int64_t time_ns
     cdef uint32_t i
     cdef Packet *packet
     for i in range(count):
@@ -156,16 +154,10 @@ cdef inline uint32_t ip4_router_vector(
             packets = bytes = 0
             first = i
             if is_unlikely(not plain):
-                time_ns = packet.time_ns
                 ether_input(worker, interface, packet)
                 onward_set(&onward, interface, NULL, ONE_HOST)  # what it did may have changed neighbours
                 output = NULL
                 first = i + 1
-                if is_unlikely(worker.looped_back):
-                    worker.looped_back = 0
-                    if first < count and vector[first].time_ns > time_ns:
-                        count = first
-                        break
                 continue
             output = onward.neighbor.interface
             prefetch(output.output)  # the pipe, which is needed at the vector's end
@@ -177,4 +169,3 @@ cdef inline uint32_t ip4_router_vector(
     departure.first = first
     departure.packets = packets
     departure.bytes = bytes
-    return count

@@ -425,7 +425,6 @@ cdef struct Worker:
     int64_t instant_ns
     uint32_t round
     uint64_t turns
-    uint8_t looped_back            # a node has sent itself something
     int64_t ahead_ns               # the time that the foremost node has come to
     int64_t stride_ns              # how far nodes go before the instant: see ahead.pxd
     uint64_t pace_work

@@ -18,7 +18,6 @@ cdef enum HeaderState:
     HEADER_PLAIN_IP4 = 8           # it is IPv4, with nothing unusual to a router: see header_is_plain()
     # in a link's line each segment has a place of its own; of a segment: it had arrived already (whole.pxd)
     CARRIED_WHOLE = 16
-    ALREADY_OBSERVED = 32          # observers have been shown it; its node has not taken it yet
 
 
 # One cache line in front of every buffer. A chain is a list of segments through `next`; a segment with a

@@ -26,7 +26,7 @@ from manystack.shaping import plain_settings
 from manystack.text import clock_text
 from manystack.topology.document.quantity import parse_size
 from manystack.topology.link.writing import write_pipe
-from manystack.wiring import WITH_STACK
+from manystack.topology.model import STACK_KINDS
 
 EVENTS_WAITING = 10_000
 """Events kept for a watcher that does not keep up; what is beyond is counted and left out."""
@@ -165,7 +165,7 @@ async def show_neighbors(call: Any, node: Name | None = None) -> Any:
     """Neighbour tables of hosts and routers, and the MAC tables of switches, by node."""
     tables: dict[str, Any] = {}
     for handle in _chosen(call.engine, node):
-        if handle.kind in WITH_STACK:
+        if handle.kind in STACK_KINDS:
             tables[handle.name] = handle.neighbors()
         elif handle.kind == "switch":
             tables[handle.name] = handle.mac_table()
@@ -338,7 +338,7 @@ def _chosen(engine: Controlled, name: str | None) -> list[NodeHandle]:
 
 def _with_stack(engine: Controlled, name: str | None) -> list[NodeHandle]:
     if name is None:
-        return [handle for handle in engine.nodes() if handle.kind in WITH_STACK]
+        return [handle for handle in engine.nodes() if handle.kind in STACK_KINDS]
     return [engine.node(name)]
 
 
@@ -347,7 +347,7 @@ def _node(handle: NodeHandle) -> dict[str, Any]:
     model = handle.network.topology.nodes[handle.name]
     interfaces = []
     for name in handle.interfaces:
-        index = wiring.interfaces[name]
+        mac = wiring.interface_mac(wiring.interfaces[name])
         link = wiring.link_of.get(name)
         state = None if link is None else wiring.links[link]
         short = name.removeprefix(f"{handle.name}.")
@@ -356,7 +356,7 @@ def _node(handle: NodeHandle) -> dict[str, Any]:
                 "name": name,
                 "addresses": [str(address) for interface, address in model.addressed() if interface == short],
                 # Only a stack has a MAC address of its own: a port passes on what others have.
-                "mac": mac_text(wiring.macs[index]) if handle.kind in WITH_STACK else None,
+                "mac": None if mac is None or handle.kind not in STACK_KINDS else mac_text(mac),
                 "peer": None if state is None else state.ends[state.ends[0] == name],
                 "up": state is not None and state.up,
             }

@@ -25,8 +25,7 @@ from manystack.network import Network
 from manystack.record import pcapng
 from manystack.record.sinks import Sink, open_sink
 from manystack.text import plural
-from manystack.topology.model import LONGEST_FRAME
-from manystack.wiring import WITH_STACK
+from manystack.topology.model import LONGEST_FRAME, STACK_KINDS
 
 WHOLE_FRAMES = LONGEST_FRAME
 """The snap length that cuts nothing."""
@@ -47,7 +46,6 @@ class Capture:
     def __init__(
         self, captures: "Captures", name: str, interfaces: Sequence[str], snap_length: int, sink: Sink
     ) -> None:
-        wiring = captures.network.wiring
         self.name = name
         """What it is called in messages: its file, as a rule."""
         self.interfaces = tuple(interfaces)
@@ -58,7 +56,7 @@ class Capture:
         """Why it ended before its time."""
         self.is_cut_off = False
         """Whether that was a failure, and not a reader that has left."""
-        self.indices = [wiring.interfaces[interface] for interface in interfaces]
+        self.indices = [captures.index_of(interface) for interface in interfaces]
         self._captures = captures
         self._sink = sink
         self._numbers = {index: number for number, index in enumerate(self.indices)}
@@ -88,7 +86,7 @@ class Capture:
             ends = () if link is None else wiring.links[link].ends
             peer = next((end for end in ends if end != name), None)
             description = f"{kind} {node}" + (f", linked to {peer}" if peer else "")
-            mac = wiring.macs[index] if kind in WITH_STACK else None
+            mac = wiring.interface_mac(index) if kind in STACK_KINDS else None
             described.append(pcapng.Interface(name, description, self.snap_length, mac))
         self._write(pcapng.head(f"manystack {version('manystack')}", described))
 
@@ -186,6 +184,16 @@ class Captures:
         self._thread: threading.Thread | None = None
         self._stop_fd = -1
 
+    def index_of(self, interface: str) -> int:
+        """Return the engine's index of an interface; a loopback interface is made for its capture."""
+        wiring = self.network.wiring
+        index = wiring.interfaces.get(interface)
+        if index is not None:
+            return index
+        node = wiring.loopback_node(interface)
+        assert node is not None
+        return self._switch.loopback(wiring.nodes[node])
+
     def expand(self, names: Sequence[str]) -> list[str]:
         """Return the interfaces that are meant: a node alone is all of its own, nothing at all is every one.
 
@@ -195,7 +203,7 @@ class Captures:
         chosen: dict[str, None] = {}
         for name in names or wiring.interfaces_of:
             own = wiring.interfaces_of.get(name)
-            if name in wiring.interfaces:
+            if name in wiring.interfaces or wiring.loopback_node(name) is not None:
                 chosen[name] = None
             elif own is not None:
                 chosen.update(dict.fromkeys(f"{name}.{interface}" for interface in own))

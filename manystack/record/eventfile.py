@@ -24,10 +24,10 @@ from manystack.errors import ManystackError, UsageError
 from manystack.network import Network
 from manystack.record.sinks import open_sink
 from manystack.topology import Topology
-from manystack.wiring import Wiring, direction_name
+from manystack.wiring import Wiring, direction_name, loopback_name
 
 SIGNATURE = b"emu-evts"
-VERSION = 1
+VERSION = 2
 HEADER, ARRIVAL, MARK, END = 0, 1, 2, 3
 """Kinds of records; that of an arrival is the engine's own."""
 RECORD = struct.Struct("<II")
@@ -36,7 +36,7 @@ TIME = struct.Struct("<q")
 LONGEST_ARRIVAL = ARRIVAL_HEAD.size + 128
 LONGEST_RECORD = 1 << 28
 BLOCK_BYTES = 1 << 20
-HEADER_TYPES = {"version": int, "time": str, "seed": int, "topology": str, "pipes": list}
+HEADER_TYPES = {"version": int, "time": str, "seed": int, "topology": str, "pipes": list, "nodes": list}
 BESIDE_THE_NETWORK = {"name", "time", "seed", "capture"}
 """What a topology says beside it: the first three a run may have of its own, and a capture only observes."""
 
@@ -121,6 +121,7 @@ def header(network: Network) -> dict[str, Any]:
         "seed": network.seed,
         "topology": digest(network.topology),
         "pipes": pipe_names(network.wiring),
+        "nodes": network.wiring.node_names,
     }
 
 
@@ -193,7 +194,9 @@ class EventReader:
         self.header = self._unpacked(first[2], HEADER_TYPES)
         if self.header["version"] != VERSION:
             raise UnreadableError(f"{path}: version {self.header['version']}, not in this version")
-        self._pipes = [str(name) for name in self.header["pipes"]]
+        self._pipes = dict(enumerate(str(name) for name in self.header["pipes"]))
+        for number, name in enumerate(self.header["nodes"]):
+            self._pipes[core.LOOPBACK + number] = loopback_name(str(name))
 
     def close(self) -> None:
         """Close the file."""
@@ -207,7 +210,7 @@ class EventReader:
                 if len(payload) < ARRIVAL_HEAD.size:
                     raise self._damaged(place)
                 time_ns, packet_hash, pipe, total_bytes = ARRIVAL_HEAD.unpack_from(payload)
-                if pipe >= len(pipes):
+                if pipe not in pipes:
                     raise self._damaged(place)
                 yield Arrival(time_ns, packet_hash, pipes[pipe], total_bytes, place)
             elif kind == MARK and len(payload) == TIME.size:

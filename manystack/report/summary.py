@@ -123,7 +123,7 @@ def summarize(network: Network, verdict: Verdict) -> Summary:
             name: lateness_summary(switch.device_lateness(network.wiring.nodes[name]))
             for name in (*network.taps, *network.nics)
         },
-        run_hash=run_hash(links) if network.has_run_hash else None,
+        run_hash=run_hash(_pipe_hashes(network, links)) if network.has_run_hash else None,
         missing_offloads=next(
             (tap.missing_offloads for tap in network.taps.values()), ()
         ),  # one kernel: alike
@@ -176,11 +176,21 @@ def _pipe_summaries(network: Network) -> Iterable[PipeSummary]:
             )
 
 
-def run_hash(pipes: Iterable[PipeSummary]) -> str:
-    """Combine the hashes of all pipes, in the order of their names, into one digest."""
+def _pipe_hashes(network: Network, links: Iterable[PipeSummary]) -> Iterable[tuple[str, str | None, int]]:
+    """Give name, hash and packets of every pipe: of links, and of the loopback interfaces that were used."""
+    for pipe in links:
+        yield pipe.name, pipe.hash, pipe.hashed_packets
+    for index in network.switch.loopbacks():
+        chain, packets = network.switch.pipe_proof(index)
+        if packets:
+            yield network.wiring.interface_name(index), f"{chain:016x}", packets
+
+
+def run_hash(pipes: Iterable[tuple[str, str | None, int]]) -> str:
+    """Combine the hashes of all pipes (name, hash, packets), in the order of their names, into one digest."""
     digest = sha256()
-    for pipe in sorted(pipes, key=lambda pipe: pipe.name):
-        digest.update(f"{pipe.name} {pipe.hash} {pipe.hashed_packets}\n".encode())
+    for name, chain, packets in sorted(pipes):
+        digest.update(f"{name} {chain} {packets}\n".encode())
     return digest.hexdigest()
 
 

@@ -15,9 +15,11 @@ from manystack.topology.link.written import WrittenLink
 from manystack.topology.model import (
     BRIDGE_KINDS,
     DEVICE_KINDS,
+    LOOPBACK,
     STACK_KINDS,
     Capture,
     End,
+    Interface,
     Link,
     Node,
     Route,
@@ -47,6 +49,9 @@ def check_node(problems: Problems, name: str, node: Node) -> None:
             problems.add(
                 below(f"{place}.interfaces", interface), "an interface's name is letters, digits, -, _ and ."
             )
+    loopback = node.interfaces.get(LOOPBACK)
+    if loopback is not None and node.kind in STACK_KINDS:
+        _check_loopback(problems, below(f"{place}.interfaces", LOOPBACK), loopback)
     interface_of: dict[IPv4Network, str] = {}
     own: dict[IPv4Address, str] = {}
     for interface, address_place, address in _placed_addresses(name, node):
@@ -56,6 +61,17 @@ def check_node(problems: Problems, name: str, node: Node) -> None:
         elif interface_of.setdefault(address.network, interface) != interface:
             problems.add(address_place, f"{address.network} is on {interface_of[address.network]} already")
     _check_routes(problems, name, node.routes, own, interface_of)
+
+
+def _check_loopback(problems: Problems, place: str, loopback: Interface) -> None:
+    for number, address in enumerate(loopback.addresses):
+        if address.network.prefixlen != 32:
+            problems.add(
+                f"{place}.addresses[{number}]",
+                f"an address of a loopback interface stands alone: write {address.ip}/32",
+            )
+    for key in sorted(loopback.model_fields_set & {"mac", "mtu"}):
+        problems.add(f"{place}.{key}", f"a loopback interface has no {key} to set: leave it out")
 
 
 def _check_routes(
@@ -206,6 +222,9 @@ def _resolve_end(problems: Problems, nodes: Nodes, place: str, text: str) -> End
             problems.add(place, f"a {node.kind} has one port: write {name} alone")
             return None
         interface = node.device
+    elif interface == LOOPBACK:
+        problems.add(place, f"{text} is the loopback interface of {name}, which has no link")
+        return None
     elif interface not in node.interfaces:
         if not interface:
             problems.add(

@@ -18,6 +18,8 @@ from manystack.topology.link.values import PipeParameters
 
 STACK_KINDS: Final = frozenset({"host", "router"})
 BRIDGE_KINDS: Final = frozenset({"switch", "hub"})
+LOOPBACK: Final = "lo"
+"""The name of the loopback interface."""
 DEVICE_KINDS: Final = frozenset({"tap", "nic"})
 # A switch or hub passes on what fits into an IPv4 packet; its neighbors' MTUs decide.
 BRIDGE_MTU: Final = 65535
