@@ -1,6 +1,7 @@
 # make run     build the engine in .venv and run the three-router example
 # make test    everything that CI runs: lint, types, all tests, the engine's tests on checked builds
 # make quick   under a minute: build, lint, types, and the tests that need neither root nor patience
+# make soak    the tests that take minutes: as much of the same as it takes to be sure; needs root
 # make bench   measure beside the Linux namespace chain; fails below the floors in bench/floors.toml
 # make clean   remove all that the others made
 
@@ -22,7 +23,7 @@ ON_ALL_CPUS = $(BIN)/pytest --numprocesses=auto --capture=sys
 SANITIZED_RUN = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)"
 
-.PHONY: run test quick bench clean build test-environment lint test-engine-debug test-engine-sanitized packages-build packages-test packages-bench
+.PHONY: run test quick soak bench clean build test-environment lint test-engine-debug test-engine-sanitized packages-build packages-test packages-bench
 .DELETE_ON_ERROR:
 
 run: build
@@ -38,6 +39,9 @@ test: packages-test
 
 quick: lint
 	$(BIN)/pytest -m "not root and not slow"
+
+soak: packages-test test-environment
+	$(BIN)/pytest -m soak
 
 bench: packages-bench
 	@[ "$$(id -u)" = 0 ] || { echo "make bench makes network namespaces and needs root: sudo make bench" >&2; exit 1; }

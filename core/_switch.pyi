@@ -363,7 +363,7 @@ class Switch:
         """None where nothing is measured: virtual time, a pipe without delay, or without a packet so far."""
 
     def device_lateness(self, node: int) -> Lateness | None:
-        """How long frames of a TAP or NIC may have waited while the engine did not look; None without one."""
+        """How long frames of a TAP or NIC have waited to be read, as far as it is known; None without one."""
 
     def late_stretches(
         self, since_ns: int = 0, *, under_way: bool = True

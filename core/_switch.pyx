@@ -212,6 +212,7 @@ cdef class Switch(SwitchFlows):
         node.own.device.fd = fd
         node.own.device.takes_udp = takes_udp
         waits_new(self.worker, node)
+        self.worker.watched_devices += 1
 
     def _must_not_run(self, what):
         if self.thread is not None:

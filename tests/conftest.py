@@ -27,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than a few seconds, left out by make quick")
+    config.addinivalue_line("markers", "soak: takes minutes, run by make soak only")
 
 
 def pytest_report_header() -> str:
@@ -43,6 +44,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "soak" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("soak")])
+        items[:] = [item for item in items if not item.get_closest_marker("soak")]
     if os.geteuid() == 0:
         return
     for_root = [item for item in items if item.get_closest_marker("root")]

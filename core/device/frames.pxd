@@ -4,6 +4,10 @@
 # chained behind it, so that a small frame never holds a large buffer. Super-frames come and go whole, with a
 # virtio header before them (vnet.pxd), for which buffers have room; segments that follow each other are
 # joined on the way out. What a device does not take is the emulator's own loss, and counted as such.
+#
+# Reading has two steps: tap_read() and nic_read() fetch a batch of frames from the kernel, tap_enter() and
+# nic_enter() send it into the network, at a time that was taken in between. With the time of before the call
+# frames would arrive early: the thread may lose its CPU for milliseconds at any moment.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint8_t
@@ -54,11 +58,10 @@ cdef inline bint reading_prepare(
     return True
 
 
-cdef inline Packet *reading_take(Reading *reading, uint32_t length, int64_t time_ns) noexcept nogil:
-    """The frame of `length` bytes that was read."""
+cdef inline Packet *reading_take(Reading *reading, uint32_t length) noexcept nogil:
+    """The frame of `length` bytes that was read. It has no time yet."""
     cdef Packet *packet = reading.buffer
     reading.buffer = NULL
-    packet.time_ns = time_ns
     packet.total_length = length
     packet.length = length
     if length > ROOM_MTU:

@@ -18,7 +18,7 @@ from ..state.network cimport Interface, Node, READING_BATCH, Worker
 from ..state.packets cimport Packet
 from ..state.reasons cimport DROP_ETHER_TOO_LONG, DROP_ETHER_TRUNCATED, DROP_POOL_EMPTY, DROP_VNET_HEADER
 from .frames cimport (
-    FRAME_PARTS, device_lost, frame_enter, frame_join, frame_left, frame_parts, frame_refused,
+    FRAME_PARTS, frame_enter, frame_join, frame_left, frame_parts, frame_refused,
     frame_understand, iovec, reading_prepare, reading_take,
 )
 
@@ -64,6 +64,14 @@ cdef enum:
     WRITE_BATCH = 64               # frames that are handed over in one call, …
     WRITE_PARTS = 1024             # … and the pieces of memory that all of them may lie in
 
+# Frames that were read together. They lie in the worker's readings.
+cdef struct NicBatch:
+    mmsghdr messages[READING_BATCH]
+    iovec parts[READING_BATCH][2]
+    uint64_t controls[READING_BATCH][CONTROL_WORDS]
+    int count
+    bint emptied                   # the device had no more
+    bint lost                      # it is down or no more
 
 # Frames that wait for the call that hands them over.
 cdef struct Writing:
@@ -108,37 +116,43 @@ cdef inline void nic_take(Worker *worker, Node *node, Packet *packet, msghdr *me
         frame_enter(worker, node, packet)
 
 
-cdef inline bint nic_read(Worker *worker, Node *node, int64_t time_ns) noexcept nogil:
-    """Take in what the device has, at most a batch, all of it at one logical time. True: it has no more."""
-    cdef mmsghdr messages[READING_BATCH]
-    cdef iovec parts[READING_BATCH][2]
-    cdef uint64_t controls[READING_BATCH][CONTROL_WORDS]
+cdef inline void nic_read(Worker *worker, Node *node, NicBatch *batch) noexcept nogil:
+    """Fetch what the device has, at most a batch."""
     cdef unsigned int prepared = 0
-    cdef int count, i
-    cdef Packet *packet
+    cdef msghdr *message
+    batch.count = 0
+    batch.emptied = batch.lost = False
     while prepared < READING_BATCH and reading_prepare(
-        worker, &worker.readings[prepared], NIC_VNET_HEADER, parts[prepared]
+        worker, &worker.readings[prepared], NIC_VNET_HEADER, batch.parts[prepared]
     ):
-        memset(&messages[prepared], 0, sizeof(mmsghdr))
-        messages[prepared].msg_hdr.msg_iov = parts[prepared]
-        messages[prepared].msg_hdr.msg_iovlen = 2
-        messages[prepared].msg_hdr.msg_control = controls[prepared]
-        messages[prepared].msg_hdr.msg_controllen = sizeof(controls[0])
+        memset(&batch.messages[prepared], 0, sizeof(mmsghdr))
+        message = &batch.messages[prepared].msg_hdr
+        message.msg_iov = batch.parts[prepared]
+        message.msg_iovlen = 2
+        message.msg_control = batch.controls[prepared]
+        message.msg_controllen = sizeof(batch.controls[0])
         prepared += 1
     if is_unlikely(prepared == 0):
         count_drop(node, DROP_POOL_EMPTY)
-        return False
-    count = recvmmsg(node.own.device.fd, messages, prepared, MSG_DONTWAIT, NULL)
-    if count < 0:
+        return
+    batch.count = recvmmsg(node.own.device.fd, batch.messages, prepared, MSG_DONTWAIT, NULL)
+    batch.emptied = batch.count < <int>prepared
+    if batch.count < 0:
         if errno == EINVAL:  # a frame that no virtio header can tell of; the kernel has dropped it
             count_drop(node, DROP_VNET_HEADER)
-        elif errno != EAGAIN and errno != EINTR and errno != ENOBUFS and errno != ENOMEM:
-            device_lost(worker, node, time_ns)
-    for i in range(count):
-        if messages[i].msg_len > NIC_VNET_HEADER:
-            packet = reading_take(&worker.readings[i], messages[i].msg_len - NIC_VNET_HEADER, time_ns)
-            nic_take(worker, node, packet, &messages[i].msg_hdr)
-    return count < <int>prepared
+        else:
+            batch.lost = errno != EAGAIN and errno != EINTR and errno != ENOBUFS and errno != ENOMEM
+
+
+cdef inline void nic_enter(Worker *worker, Node *node, NicBatch *batch, int64_t time_ns) noexcept nogil:
+    """Send the frames of a batch into the network, all of them at one logical time."""
+    cdef Packet *packet
+    cdef int i
+    for i in range(batch.count):
+        if batch.messages[i].msg_len > NIC_VNET_HEADER:
+            packet = reading_take(&worker.readings[i], batch.messages[i].msg_len - NIC_VNET_HEADER)
+            packet.time_ns = time_ns
+            nic_take(worker, node, packet, &batch.messages[i].msg_hdr)
 
 
 cdef inline void writing_hand_over(Worker *worker, Node *node, Writing *writing) noexcept nogil:

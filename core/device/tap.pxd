@@ -1,7 +1,7 @@
 # TAP devices: frames between the engine and the real hosts that it makes devices for.
 #
 # The kernel takes and gives one frame a call. A device is read in bounded batches, so that one cannot starve
-# another, and reading stops when something else has been due for a while.
+# another, and reading stops when something else is due.
 
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stddef cimport size_t
@@ -16,7 +16,7 @@ from ..state.packets cimport Packet
 from ..state.reasons cimport DROP_POOL_EMPTY, DROP_VNET_HEADER
 from ..time.events cimport never
 from .frames cimport (
-    FRAME_PARTS, device_lost, frame_enter, frame_join, frame_left, frame_parts, frame_refused,
+    FRAME_PARTS, frame_enter, frame_join, frame_left, frame_parts, frame_refused,
     frame_understand, iovec, reading_prepare, reading_take,
 )
 
@@ -36,36 +36,52 @@ cdef enum:
     TAP_BATCH_BYTES = 72 << 10
 
 
-cdef inline bint tap_read(Worker *worker, Node *node, int64_t time_ns, int64_t until_host_ns) noexcept nogil:
-    """Take in what the device has, at most a batch and one frame beyond `until_host_ns`, all of it at one
-    logical time. True: it has no more.
-    """
-    cdef Packet *packet
+# Frames that were read together.
+cdef struct TapBatch:
+    Packet *packets[TAP_BATCH]
+    uint32_t count
+    bint emptied                   # the device had no more
+    bint lost                      # it is down or no more
+
+
+cdef inline void tap_read(Worker *worker, Node *node, TapBatch *batch, int64_t until_host_ns) noexcept nogil:
+    """Fetch what the device has, at most a batch, and one frame beyond `until_host_ns`."""
     cdef iovec parts[2]
     cdef ssize_t length
     cdef uint32_t bytes = 0
     cdef uint32_t i
+    batch.count = 0
+    batch.emptied = batch.lost = False
     for i in range(TAP_BATCH):
         if is_unlikely(not reading_prepare(worker, &worker.readings[0], VNET_HEADER, parts)):
             count_drop(node, DROP_POOL_EMPTY)
-            return False
+            return
         length = readv(node.own.device.fd, parts, 2)
         if length <= 0:
-            if length == 0 or (errno != EAGAIN and errno != EINTR):
-                device_lost(worker, node, time_ns)
-            return True
+            batch.emptied = True
+            batch.lost = length == 0 or (errno != EAGAIN and errno != EINTR)
+            return
         length -= VNET_HEADER
         if is_unlikely(length <= 0):
             count_drop(node, DROP_VNET_HEADER)
             continue
-        packet = reading_take(&worker.readings[0], <uint32_t>length, time_ns)
-        if frame_understand(worker, node, packet, VNET_HEADER):
-            frame_enter(worker, node, packet)
+        batch.packets[batch.count] = reading_take(&worker.readings[0], <uint32_t>length)
+        batch.count += 1
         bytes += <uint32_t>length
         # What comes late by this frame is late by no other.
         if bytes > TAP_BATCH_BYTES or (until_host_ns != never() and host_clock_ns() > until_host_ns):
-            return False
-    return False
+            return
+
+
+cdef inline void tap_enter(Worker *worker, Node *node, TapBatch *batch, int64_t time_ns) noexcept nogil:
+    """Send the frames of a batch into the network, all of them at one logical time."""
+    cdef Packet *packet
+    cdef uint32_t i
+    for i in range(batch.count):
+        packet = batch.packets[i]
+        packet.time_ns = time_ns
+        if frame_understand(worker, node, packet, VNET_HEADER):
+            frame_enter(worker, node, packet)
 
 
 cdef inline void tap_vector(

@@ -6,10 +6,15 @@
 # what crosses any other is handled at the instant at which it was sent. The clock is read once for each
 # vector, and behind a device for each write.
 #
-# A frame of a real host has no logical time before it is read. It may have waited since the engine last
-# looked at its devices; as much is held to have been its lateness, and of those that came while the engine
-# was held up, until they have been read: at the latest after as long again. How long a frame waits behind
-# others is not seen.
+# A frame of a real host has no logical time before it is read, and of a TAP the kernel does not tell when it
+# came. That was after the engine last looked at its devices (loop.pxd). As long is taken to be its lateness,
+# up to LATE_NS. Where it is longer, the engine was held up. The frames that are read from then on, until the
+# device is empty or as much time has passed again, are taken to have come evenly meanwhile; and as they are
+# read in the order in which they came, their waits fall evenly from all of that time to nothing. They are
+# counted when the last of them has been read. One that is alone counts with half of the time; the worst
+# lateness is all of it. How long a frame waits behind others is not seen.
+#
+# While the engine is behind, frames enter at an instant before they were read. By so much they count as late.
 #
 # A pipe, or a device, is judged second by second of the engine's time (worker.judged_ns), by when packets are
 # handled. A packet is late above LATE_NS; a second in which more than LATE_PERCENT of its packets are late is
@@ -21,19 +26,20 @@ from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memmove
 
-from ..machine.platform cimport highest_bit, host_clock_ns, is_unlikely, must_zero, with_room
+from ..machine.platform cimport highest_bit, host_clock_ns, is_unlikely, must_zero, uint128_t, with_room
 from ..packet.segment cimport wire_segments
 from ..state.network cimport (
     DeviceWaits, KIND_NIC, KIND_TAP, LATENESS_BUCKETS, LateStretch, Lateness, Node, OBSERVE_LATENESS, Pipe,
     Worker,
 )
 from ..state.packets cimport Packet
-from ..time.clock cimport clock_now
+from ..time.clock cimport clock_from_host, clock_now
 
 cdef enum:
     LATE_NS = 1000000
     LATE_PERCENT = 1
     LATE_STRETCHES = 64            # of one pipe
+    WAIT_STEPS = 1024              # in which the waits of frames that the engine was held up for are spread
 
 
 cdef inline bint is_device(Node *node) noexcept nogil:
@@ -163,16 +169,21 @@ cdef inline Lateness *lateness_of(Worker *worker, Pipe *pipe) noexcept nogil:
     return pipe.lateness
 
 
+cdef inline void lateness_worst(Lateness *lateness, int64_t late_ns) noexcept nogil:
+    """Note how late a packet may have been in the second that has been reached."""
+    if late_ns > lateness.second_worst_ns:
+        lateness.second_worst_ns = late_ns
+        if late_ns > lateness.worst_ns:
+            lateness.worst_ns = late_ns
+
+
 cdef inline void lateness_count(
     Worker *worker, Lateness *lateness, int64_t arrival_ns, int64_t late_ns, uint32_t packets
 ) noexcept nogil:
     """Count packets in the second that has been reached."""
     lateness.buckets[lateness_bucket(late_ns)] += packets
     lateness.second_packets += packets
-    if late_ns > lateness.second_worst_ns:
-        lateness.second_worst_ns = late_ns
-        if late_ns > lateness.worst_ns:
-            lateness.worst_ns = late_ns
+    lateness_worst(lateness, late_ns)
     if is_unlikely(late_ns > LATE_NS):
         if not lateness.late_packets:
             lateness.next = worker.late
@@ -222,31 +233,76 @@ cdef inline void waits_new(Worker *worker, Node *node) noexcept nogil:
     lateness_begin(worker, &node.own.device.waits.lateness)
 
 
-cdef inline int64_t waits_begin(Worker *worker, Node *node) noexcept nogil:
-    """How long frames of the device that is about to be read may have waited (engine time), so far as the
-    engine is to blame.
+cdef inline void waits_count_held(Worker *worker, DeviceWaits *waits) noexcept nogil:
+    """Count what was read after the engine had been held up, its waits spread evenly."""
+    cdef uint64_t step = waits.held_packets // WAIT_STEPS + 1
+    cdef uint64_t done = 0
+    cdef int64_t came_ns
+    lateness_reach(worker, &waits.lateness, clock_now(&worker.clock))
+    while done < waits.held_packets:
+        if step > waits.held_packets - done:
+            step = waits.held_packets - done
+        came_ns = <int64_t>(<uint128_t>waits.held_ns * (2 * done + step) // (2 * waits.held_packets))
+        lateness_count(
+            worker, &waits.lateness, waits.held_from_ns + came_ns, waits.held_ns - came_ns, <uint32_t>step,
+        )
+        done += step
+    lateness_worst(&waits.lateness, waits.held_ns)
+    waits.held_ns = 0
+    waits.drained_host_ns = 0
+    waits.held_packets = waits.settled_packets = 0
+
+
+cdef inline void waits_settle(Worker *worker, bint drained) noexcept nogil:
+    """Count what has been read from devices since the engine was held up, where that has come to its end.
+
+    `drained`: all devices are known to be empty.
+    """
+    cdef DeviceWaits *waits = worker.held
+    cdef DeviceWaits *following
+    cdef int64_t host_ns = host_clock_ns()
+    worker.held = NULL
+    while waits is not NULL:
+        following = waits.next_held
+        if drained or host_ns > waits.drained_host_ns or waits.held_packets == waits.settled_packets:
+            waits_count_held(worker, waits)
+        else:
+            waits.settled_packets = waits.held_packets
+            waits.next_held = worker.held
+            worker.held = waits
+        waits = following
+
+
+cdef inline void waits_read(
+    Worker *worker, Node *node, int64_t read_host_ns, int64_t early_ns, uint32_t packets, bint emptied
+) noexcept nogil:
+    """Count packets whose frames had been read from a device by a time, or keep them for waits_settle().
+
+    `early_ns`: by how much the instant at which they have entered is before that. `emptied`: that is all.
     """
     cdef DeviceWaits *waits = node.own.device.waits
-    cdef int64_t host_ns = host_clock_ns()
-    cdef int64_t since_ns = worker.looked_host_ns
-    if host_ns < waits.held_until_host_ns:
-        since_ns = waits.held_from_host_ns
-    elif host_ns - since_ns > LATE_NS * worker.clock.dilation:
-        waits.held_from_host_ns = since_ns
-        waits.held_until_host_ns = host_ns + (host_ns - since_ns)
-    return (host_ns - since_ns) // worker.clock.dilation
-
-
-cdef inline void waits_end(
-    Worker *worker, Node *node, int64_t waited_ns, uint32_t packets, bint emptied
-) noexcept nogil:
-    """Count what was read, and whether there is no more of it."""
-    cdef int64_t now_ns = clock_now(&worker.clock)
+    cdef int64_t waited_ns = (read_host_ns - worker.looked_host_ns) // worker.clock.dilation
+    cdef int64_t read_ns = clock_from_host(&worker.clock, read_host_ns)
+    if packets and early_ns > waited_ns:
+        lateness_reach(worker, &waits.lateness, read_ns)
+        lateness_count(worker, &waits.lateness, read_ns - early_ns, early_ns, packets)
+    elif packets:
+        if waited_ns > LATE_NS and read_host_ns > waits.drained_host_ns:
+            if waits.held_ns:
+                waits_count_held(worker, waits)
+            else:
+                waits.next_held = worker.held
+                worker.held = waits
+            waits.held_ns = waited_ns
+            waits.held_from_ns = read_ns - waited_ns
+            waits.drained_host_ns = read_host_ns + waited_ns * worker.clock.dilation
+        if waits.held_ns:
+            waits.held_packets += packets
+        else:
+            lateness_reach(worker, &waits.lateness, read_ns)
+            lateness_count(worker, &waits.lateness, read_ns - waited_ns, waited_ns, packets)
     if emptied:
-        node.own.device.waits.held_until_host_ns = 0
-    if packets:
-        lateness_reach(worker, &node.own.device.waits.lateness, now_ns)
-        lateness_count(worker, &node.own.device.waits.lateness, now_ns - waited_ns, waited_ns, packets)
+        waits.drained_host_ns = 0
 
 
 cdef inline void lateness_free(Pipe *pipe) noexcept nogil:

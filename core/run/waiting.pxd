@@ -49,10 +49,10 @@ cdef extern from *:
         struct itimerspec when = {{0, 0}, {host_ns / 1000000000, host_ns % 1000000000}};
         timerfd_settime(fd, TFD_TIMER_ABSTIME, &when, NULL);
     }
-    /* The tags of the readable descriptors; waits for one if told to. */
-    static inline int wait_fds(int epoll_fd, uint64_t *tags, int count, int wait) {
+    /* The tags of the readable descriptors; waits for one as long as it may, -1: for ever. */
+    static inline int wait_fds(int epoll_fd, uint64_t *tags, int count, int timeout_ms) {
         struct epoll_event events[64];
-        int n = epoll_wait(epoll_fd, events, count < 64 ? count : 64, wait ? -1 : 0);
+        int n = epoll_wait(epoll_fd, events, count < 64 ? count : 64, timeout_ms);
         for (int i = 0; i < n; i++) tags[i] = events[i].data.u64;
         return n < 0 ? 0 : n;
     }
@@ -68,4 +68,4 @@ cdef extern from *:
     int watch_fd(int epoll_fd, int fd, uint64_t tag) noexcept nogil
     void unwatch_fd(int epoll_fd, int fd) noexcept nogil
     void set_timer_fd(int fd, int64_t host_ns) noexcept nogil
-    int wait_fds(int epoll_fd, uint64_t *tags, int count, int wait) noexcept nogil
+    int wait_fds(int epoll_fd, uint64_t *tags, int count, int timeout_ms) noexcept nogil

@@ -147,8 +147,13 @@ cdef struct Lateness:
 # How long frames of a device may have waited for the engine to read them.
 cdef struct DeviceWaits:
     Lateness lateness
-    int64_t held_from_host_ns      # when the engine last looked before it was held up
-    int64_t held_until_host_ns     # after which what came meanwhile has been read
+    # While what came when the engine was held up is being read:
+    int64_t held_ns                # for how long the engine had not looked (engine time); 0: it is not so
+    int64_t held_from_ns           # since when (engine time)
+    int64_t drained_host_ns        # by when all that came meanwhile is taken to have been read
+    uint64_t held_packets          # read so far …
+    uint64_t settled_packets       # … and when waits_settle() last looked
+    DeviceWaits *next_held         # of worker.held
 
 
 # What is remembered of a packet that is being handled.
@@ -463,7 +468,10 @@ cdef struct Worker:
     Mailbox mailbox
     Clock clock
     Lateness *late                 # the pipes and devices by which a late packet has come
-    int64_t looked_host_ns         # when the devices were last looked at
+    int64_t looked_host_ns         # when the devices were last looked at …
+    int64_t read_host_ns           # … and last had something
+    DeviceWaits *held              # devices from which what came while the engine was held up is being read
+    uint32_t watched_devices       # that are looked at
     int64_t judged_ns              # the time that their lateness is judged over: a second
     Proof *proofs                  # by the index of the pipe; NULL: none is wanted
     uint64_t proof_keys[PROOF_KEYS]

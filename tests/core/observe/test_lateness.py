@@ -4,7 +4,13 @@ While its thread is stopped, engine time goes on. What falls due meanwhile is la
 pause, and by at most the time until it is seen to have arrived.
 """
 
+import json
+import os
+import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -33,6 +39,8 @@ pytestmark = pytest.mark.engine
 FRAME = b"\xff" * 6 + mac(1) + b"\x88\xb5" + bytes(46)
 LATE_NS = core.LATE_ABOVE_NS
 TIMEOUT_NS = 30 * SECOND
+UNSEEN_NS = 5 * MILLISECOND
+"""What goes unseen of a pause at most, while the engine sleeps and no frame has come for a while."""
 
 
 class Held:
@@ -205,45 +213,181 @@ def test_what_is_ready_when_the_engine_is_stopped_goes_on_afterwards(passage: Pa
         passage.switch.stop()
 
 
-def test_frames_of_a_device_are_late_while_the_engine_does_not_look() -> None:
-    """The device is one end of a pair of sockets, which gives and takes a frame a call as a TAP does."""
-    switch = Switch(real_time=True, judged_ns=TIMEOUT_NS)  # both rounds in one stretch
-    nodes = [switch.add_node(kind) for kind in (core.TAP, core.PORT)]
-    switch.add_link(*(switch.add_interface(node, mac(node + 1)) for node in nodes))
-    device, host = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    device.setblocking(False)
-    switch.attach_tap(nodes[0], device.fileno())
+class Device:
+    """A TAP node in real time, linked to a PORT.
+
+    The device is one end of a pair of sockets, which gives and takes a frame a call as a TAP does.
+    """
+
+    def __init__(self, *, delay_ns: int = 0, blocks: bool = False) -> None:
+        self.switch = Switch(real_time=True, judged_ns=TIMEOUT_NS)  # all in one stretch
+        self.tap, self.port = (self.switch.add_node(kind) for kind in (core.TAP, core.PORT))
+        ends = (self.switch.add_interface(node, mac(node + 1)) for node in (self.tap, self.port))
+        self.switch.set_pipe(self.switch.add_link(*ends)[0], delay_ns=delay_ns)
+        self.device, self.host = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.device.setblocking(blocks)
+        self.switch.attach_tap(self.tap, self.device.fileno())
+
+    def start(self) -> None:
+        """Let the engine run, and wait until it has looked at the device once."""
+        self.switch.start()
+        self.switch.statistics()
+
+    def send(self, count: int, within_ns: int = 0) -> int:
+        """Give the device frames, evenly within a while that is then over; when the last one was sent."""
+        before_ns = sent_ns = self.switch.now_ns
+        for number in range(1, count + 1):
+            while self.switch.now_ns < before_ns + within_ns * number // count:
+                pass
+            sent_ns = self.switch.now_ns
+            self.host.send(bytes(12) + FRAME)
+        return sent_ns
+
+    def await_frames(self, count: int) -> list[tuple[int, bytes]]:
+        """What arrives at the PORT."""
+        before_ns = self.switch.now_ns
+        frames: list[tuple[int, bytes]] = []
+        while len(frames) < count:
+            assert self.switch.now_ns < before_ns + TIMEOUT_NS
+            frames += self.switch.take_frames(self.port)
+        return frames
+
+    def lateness(self) -> "core.Lateness":
+        lateness = self.switch.device_lateness(self.tap)
+        assert lateness is not None
+        return lateness
+
+    def close(self) -> None:
+        self.switch.close()
+        self.device.close()
+        self.host.close()
+
+
+@contextmanager
+def device(*, delay_ns: int = 0, blocks: bool = False) -> Iterator[Device]:
+    opened = Device(delay_ns=delay_ns, blocks=blocks)
     try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def test_frames_of_a_device_are_late_while_the_engine_does_not_look() -> None:
+    with device() as opened:
+        switch = opened.switch
         for pause_ns in (0, 20 * MILLISECOND):
-            switch.start()
-            switch.statistics()  # so that it has looked once
+            opened.start()
             switch.stop()
-            before_ns = switch.now_ns
-            for _ in range(8):
-                host.send(bytes(12) + FRAME)
-            sent_ns = switch.now_ns
+            sent_ns = opened.send(8)
             while switch.now_ns < sent_ns + pause_ns:
                 pass
             switch.start()
-            frames: list[tuple[int, bytes]] = []
-            while len(frames) < 8:
-                assert switch.now_ns < before_ns + TIMEOUT_NS
-                frames += switch.take_frames(nodes[1])
+            opened.await_frames(8)
             switch.stop()
-        lateness = switch.device_lateness(nodes[0])
-        assert lateness is not None
+        lateness = opened.lateness()
         assert sum(packets for _, packets in lateness["buckets"]) == 16
         assert 20 * MILLISECOND <= lateness["worst_ns"] < switch.now_ns
         assert lateness["late_packets"] >= 8
         [(pipe, node, from_ns, _, packets, late_packets, _)] = switch.late_stretches()
-        assert (pipe, node) == (None, nodes[0])
+        assert (pipe, node) == (None, opened.tap)
         assert (packets, late_packets) == (16, lateness["late_packets"])
         assert from_ns < sent_ns
-        assert switch.device_lateness(nodes[1]) is None
+        assert switch.device_lateness(opened.port) is None
+
+
+@pytest.mark.parametrize("count", [1, 3, 50, 200])
+def test_what_came_while_the_engine_was_held_up_is_taken_to_have_come_evenly(count: int) -> None:
+    """Its waits fall evenly from the whole pause to nothing; one alone has waited for half of it."""
+    pause_ns = 100 * MILLISECOND
+    with device() as opened:
+        opened.start()
+        opened.switch.stop()
+        opened.send(count, pause_ns)
+        opened.switch.start()
+        opened.await_frames(count)
+        opened.switch.stop()
+        lateness = opened.lateness()
+        worst_ns = lateness["worst_ns"]
+        assert pause_ns <= worst_ns < opened.switch.now_ns
+        waits_ns = [worst_ns * (2 * count - 2 * place - 1) // (2 * count) for place in range(count)]
+        counted_ns = [least_ns for least_ns, packets in reversed(lateness["buckets"]) for _ in range(packets)]
+        assert len(counted_ns) == count
+        for wait_ns, least_ns in zip(waits_ns, counted_ns, strict=True):
+            assert least_ns <= wait_ns + 1
+            assert wait_ns < least_ns * 1.25 + 1
+        assert lateness["late_packets"] == sum(wait_ns > LATE_NS for wait_ns in waits_ns)
+
+
+def test_a_frame_is_not_earlier_than_it_was_read() -> None:
+    """The engine is held up in the middle of a reading: by a device whose calls wait until there is a frame.
+
+    A reading is over after 64 of them.
+    """
+    pause_ns = 20 * MILLISECOND
+    with device(delay_ns=MILLISECOND, blocks=True) as opened:
+        opened.start()
+        opened.send(1)
+        last_ns = opened.send(63, pause_ns)
+        frames = opened.await_frames(64)
+        assert min(time_ns for time_ns, _ in frames) >= last_ns + MILLISECOND
+        lateness = opened.lateness()
+        assert lateness["worst_ns"] > pause_ns - UNSEEN_NS
+        assert lateness["late_packets"] > 50
+
+
+# Its device is given; tells the lateness once so many frames have come.
+SLEEPER = """
+import json, socket, sys
+from manystack.core import Switch, _switch as core
+switch = Switch(real_time=True)
+tap, port = switch.add_node(core.TAP), switch.add_node(core.PORT)
+switch.add_link(*(switch.add_interface(node, bytes([2, 0, 0, 0, 0, node])) for node in (tap, port)))
+device = socket.socket(fileno=int(sys.argv[1]))
+device.setblocking(False)
+switch.attach_tap(tap, device.fileno())
+switch.start()
+switch.statistics()  # so that it has looked once
+print("ready", flush=True)
+came = 0
+for line in sys.stdin:
+    while came < int(line):
+        came += len(switch.take_frames(port))
+    print(json.dumps(switch.device_lateness(tap)), flush=True)
+switch.close()
+"""
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_what_comes_while_the_engine_sleeps_and_is_stopped_is_late(count: int) -> None:
+    """A process that is stopped leaves no trace but that it wakes up too late."""
+    pause_ns = 20 * MILLISECOND
+    device, host = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    command = [sys.executable, "-c", SLEEPER, str(device.fileno())]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=[device.fileno()]
+    )
+    try:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        stopped_ns = time.monotonic_ns()
+        for number in range(count):
+            while time.monotonic_ns() < stopped_ns + pause_ns * number // count:
+                pass
+            host.send(bytes(12) + FRAME)
+        while time.monotonic_ns() < stopped_ns + pause_ns:
+            pass
+        process.send_signal(signal.SIGCONT)
+        print(count, file=process.stdin, flush=True)
+        lateness = json.loads(process.stdout.readline())
     finally:
-        switch.close()
+        process.kill()
+        process.communicate()
         device.close()
         host.close()
+    assert lateness["worst_ns"] > pause_ns - UNSEEN_NS
+    assert lateness["late_packets"] >= count * 0.9
 
 
 def test_virtual_time_measures_nothing() -> None:
