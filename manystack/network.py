@@ -182,6 +182,12 @@ class Network:
         if self.is_virtual:
             self.outside_changes.append(what)
 
+    @property
+    def unrepeatable(self) -> tuple[str, ...]:
+        """What makes it impossible to repeat a virtual run."""
+        calls = self.switch.unsettled_calls
+        return (*self.outside_changes, *([f"{calls} calls amid an instant that did not end"] if calls else []))
+
     def take_events(self) -> bool:
         """Take what has happened from the switch, and tell it; whether there was any."""
         events = self.switch.take_events()

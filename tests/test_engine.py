@@ -13,6 +13,7 @@ import pytest
 
 from manystack import Engine, Topology
 from manystack.errors import UsageError
+from manystack.record.eventfile import EventReader
 from manystack.results import PingResult
 from manystack.topology import TopologyError
 from manystack.wiring import derived_mac, pipe_seed
@@ -448,3 +449,89 @@ def test_the_examples_of_the_python_page_run(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     for block in blocks:
         exec(compile(block, "docs/python.md", "exec"), {"__name__": "example"})
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4, 5), (5, 4, 3, 2, 1, 0), (3, 0, 5, 1, 4, 2)])
+def test_events_of_one_instant_come_in_the_order_of_names(order: tuple[int, ...]) -> None:
+    names = ["e", "a", "d", "b", "f", "c"]
+    nodes = {
+        name: {
+            "kind": "host",
+            "interfaces": {"eth0": {"addresses": [f"10.0.{index // 2}.{index % 2 + 1}/24"]}},
+        }
+        for index, name in enumerate(names)
+    }
+    document = {
+        "manystack": 1,
+        "name": "absent",
+        "nodes": {names[index]: nodes[names[index]] for index in order},
+        "links": [{"ends": [f"{a}.eth0", f"{b}.eth0"]} for a, b in zip(names[::2], names[1::2], strict=True)],
+        "traffic": [
+            {"kind": "ping", "from": names[index], "to": f"10.0.{index // 2}.9", "interval": "1s", "count": 1}
+            for index in order
+        ],
+    }
+    with Engine(Topology.parse(document), time="virtual") as emu:
+        told = []
+        emu.subscribe(lambda event: told.append((event.kind, event.subject)))
+        emu.run("20s")
+        failed = [subject for kind, subject in told if kind == "neighbor-failed"]
+        assert failed == sorted(names)
+        done = [subject for kind, subject in told if kind == "traffic-done"]
+        senders = [names[order[int(subject.removeprefix("traffic[").removesuffix("]"))]] for subject in done]
+        assert senders == sorted(names)
+
+
+def test_a_loopback_interface_has_its_name_everywhere(tmp_path: Path) -> None:
+    document = {
+        "manystack": 1,
+        "name": "own",
+        "nodes": {
+            "r1": {
+                "kind": "router",
+                "interfaces": {"lo": {"addresses": ["192.0.2.1/32"]}, "eth0": {"addresses": ["10.0.0.1/24"]}},
+            },
+            "h1": {
+                "kind": "host",
+                "interfaces": {"eth0": {"addresses": ["10.0.0.2/24"]}},
+                "routes": [{"to": "default", "via": "10.0.0.1"}],
+            },
+        },
+        "links": [{"ends": ["h1.eth0", "r1.eth0"], "delay": "1ms"}],
+    }
+    arrivals = tmp_path / "arrivals"
+    with Engine(Topology.parse(document), time="virtual", events=arrivals) as emu:
+        assert emu.node("h1").ping("192.0.2.1", count=2).replies[1].rtt_ns == 2_000_000
+        capture = emu.capture(tmp_path / "lo.pcapng", "h1.lo", "r1.lo")
+        plain = emu.summary().run_hash
+        assert emu.node("h1").ping("127.0.0.1").rtt_ns == 0
+        assert emu.node("r1").ping("192.0.2.1").rtt_ns == 0
+        assert emu.summary().run_hash != plain
+        assert [
+            route.interface for route in emu.node("r1").routes() if str(route.prefix) == "192.0.2.1/32"
+        ] == ["r1.lo"]
+        counted = {counters.name: counters for counters in emu.node("r1").statistics().interfaces}
+        assert counted["r1.lo"]["rx_packets"] == 2
+    assert capture.packets == 8  # each ping: a request and its reply, going out and coming in
+    told = {arrival.pipe for arrival in EventReader(arrivals).arrivals()}
+    assert told >= {"h1.lo", "r1.lo", "h1.eth0 → r1.eth0"}
+
+
+def test_a_host_takes_a_kibibyte_and_a_router_two() -> None:
+    document = {
+        "manystack": 1,
+        "name": "small",
+        "routes": "shortest",
+        "nodes": {
+            "h1": {"kind": "host", "interfaces": {"eth0": {"addresses": ["10.0.0.2/24"]}}},
+            "r1": {
+                "kind": "router",
+                "interfaces": {f"eth{k}": {"addresses": [f"10.0.{k}.1/24"]} for k in range(4)},
+                "routes": [{"to": f"10.9.{k}.0/24", "via": f"10.0.{k % 4}.2"} for k in range(8)],
+            },
+        },
+        "links": [{"ends": ["h1.eth0", "r1.eth0"], "delay": "1ms"}],
+    }
+    with Engine(Topology.parse(document), time="virtual") as emu:
+        assert emu.node("h1").statistics().memory_bytes <= 1024
+        assert emu.node("r1").statistics().memory_bytes <= 2048

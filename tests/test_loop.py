@@ -220,3 +220,24 @@ def test_dilated_time_takes_more() -> None:
         emu.run_until_complete(asyncio.sleep(0.02))
         assert time.monotonic() - began >= 0.08
         assert emu.now_ns >= 20_000_000
+
+
+def test_a_run_of_a_thousand_days_neither_hangs_nor_drifts(emu: Engine) -> None:
+    async def days() -> None:
+        for _ in range(1000):
+            await asyncio.sleep(86_400)
+
+    emu.run_until_complete(days())
+    assert emu.now_ns == 1000 * 86_400 * SECOND_NS
+    assert emu.run("1ns") == "duration"
+    assert emu.now_ns == 1000 * 86_400 * SECOND_NS + 1
+    assert emu.node("a").ping("b", count=2).replies[1].rtt_ns == 20_000_000
+
+    async def milliseconds() -> None:
+        for _ in range(1000):
+            await asyncio.sleep(0.001)
+
+    before_ns = emu.now_ns
+    emu.run_until_complete(milliseconds())
+    step_ns = 15  # of a floating-point number of seconds, after that long
+    assert abs(emu.now_ns - before_ns - SECOND_NS) <= 1000 * step_ns

@@ -18,8 +18,8 @@ from ..state.network cimport Interface, Node, READING_BATCH, Worker
 from ..state.packets cimport Packet
 from ..state.reasons cimport DROP_ETHER_TOO_LONG, DROP_ETHER_TRUNCATED, DROP_POOL_EMPTY, DROP_VNET_HEADER
 from .frames cimport (
-    FRAME_PARTS, frame_enter, frame_join, frame_left, frame_parts, frame_refused,
-    frame_understand, iovec, reading_prepare, reading_take,
+    FRAME_PARTS, frame_enter, frame_join, frame_left, frame_parts, frame_refused, frame_understand, iovec,
+    reading_prepare, reading_take,
 )
 
 cdef extern from "<sys/socket.h>" nogil:

@@ -16,8 +16,8 @@ from ..state.packets cimport Packet
 from ..state.reasons cimport DROP_POOL_EMPTY, DROP_VNET_HEADER
 from ..time.events cimport never
 from .frames cimport (
-    FRAME_PARTS, frame_enter, frame_join, frame_left, frame_parts, frame_refused,
-    frame_understand, iovec, reading_prepare, reading_take,
+    FRAME_PARTS, frame_enter, frame_join, frame_left, frame_parts, frame_refused, frame_understand, iovec,
+    reading_prepare, reading_take,
 )
 
 cdef extern from "<sys/uio.h>" nogil:

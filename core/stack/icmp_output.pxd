@@ -139,6 +139,5 @@ cdef inline void icmp_echo_reply(
     node.ip_identification += 1
     put16(ip + 6, 0)
     ip4_write_checksum(ip, header_length)
-    packet.input_port = 0
     packet.packet_id = packet_id_new(&worker.pool)
     ip4_output(worker, node, packet, packet.time_ns)

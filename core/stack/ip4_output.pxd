@@ -156,17 +156,16 @@ cdef inline void ip4_output(Worker *worker, Node *node, Packet *packet, int64_t 
     cdef Neighbor *neighbor
     packet.time_ns = time_ns
     packet.header_state = CHECKSUM_IP4_VALID
-    if is_loopback(destination):
+    if route is not NULL and route.kind == ROUTE_LOCAL and not packet_is_own(packet):
+        # An answer to what came by a link from one of the node's own addresses: nobody has sent that
+        # (RFC 1812, section 5.3.8; Linux does not accept it either).
+        drop(worker, node, packet, DROP_IP4_SOURCE_MARTIAN)
+        return
+    packet.input_port = 0
+    if is_loopback(destination) or (route is not NULL and route.kind == ROUTE_LOCAL):
         loopback_send(worker, node, packet, time_ns)
     elif route is NULL:
         drop(worker, node, packet, DROP_IP4_NO_ROUTE)
-    elif route.kind == ROUTE_LOCAL:
-        if not packet_is_own(packet):
-            # An answer to what came by a link from one of the node's own addresses: nobody has sent it
-            # (RFC 1812, section 5.3.8, and Linux do not accept it either).
-            drop(worker, node, packet, DROP_IP4_SOURCE_MARTIAN)
-        else:
-            loopback_send(worker, node, packet, time_ns)
     elif route.kind == ROUTE_UNREACHABLE:
         drop(worker, node, packet, DROP_IP4_ROUTE_UNREACHABLE)
     elif route_is_broadcast(route, destination):

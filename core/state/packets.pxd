@@ -33,10 +33,10 @@ cdef struct Packet:
     # the same for all that is this packet on any wire; segment k of a super-frame has id + k
     uint32_t packet_id
     uint16_t slab
-    uint16_t turns                 # of its conversation at time_ns: see conversation.pxd
+    uint16_t segment_size          # bytes of payload per wire segment of a super-frame; 0: a plain frame
     uint16_t input_port            # by which it has come to the stack that handles it, + 1; 0: sent by that
     uint16_t transport_offset
-    uint16_t segment_size          # bytes of payload per wire segment of a super-frame; 0: a plain frame
+    uint16_t turns                 # of its conversation at time_ns: see conversation.pxd
     uint16_t crossings             # of links that took no time: see crossing.pxd; in a shaper, FateOnWire
     uint16_t header_length         # of a super-frame: what each of its segments repeats
     uint8_t network_offset

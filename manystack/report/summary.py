@@ -112,7 +112,7 @@ def summarize(network: Network, verdict: Verdict) -> Summary:
         devices=len(network.taps) + len(network.nics),
         emulated_ns=network.now_ns,
         wall_ns=network.wall_ns,
-        outside_changes=tuple(network.outside_changes),
+        outside_changes=network.unrepeatable,
         traffic=tuple(traffic_summary(state, switch.flow(state.flow)) for state in network.wiring.flows),
         links=links,
         nodes=tuple(_node_summaries(network)),
