@@ -14,9 +14,12 @@ SETUP := $(BIN)/python setup.py --quiet
 ENGINE_SOURCES := $(shell find core -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd')
 PYTHON_SOURCES := $(shell find core manystack -name '*.py')
 
-# The engine's tests share the CPUs; the others measure, or set up what there is one of, and have the machine to themselves.
-# The tests' output goes past pytest's files, so that what a sanitizer wrote last is seen after a crash, too.
-ON_ALL_CPUS = $(BIN)/pytest --numprocesses=auto --capture=sys
+# Tests share the CPUs; those that measure the machine have it to themselves. As root, each worker has devices, namespaces
+# and networks of its own. The engine's output goes past pytest's files, so that what a sanitizer wrote last is seen after
+# a crash, too. The others stay together by files, so that what a file builds for its tests is built once.
+ON_ALL_CPUS = $(BIN)/pytest --numprocesses=auto
+ENGINE_TESTS = $(ON_ALL_CPUS) --capture=sys -m engine
+BY_FILES = $(ON_ALL_CPUS) --dist=loadfile --no-loadscope-reorder
 
 # The sanitizers' run-time libraries must be in the process before Python, which was built without them. Leaks are
 # counted by the packet pool itself; Python leaks by design.
@@ -31,14 +34,15 @@ run: build
 
 test: packages-test
 	$(MAKE) --no-print-directory lint
-	$(ON_ALL_CPUS) -m engine
-	$(BIN)/pytest -m "not engine"
+	$(ENGINE_TESTS)
+	$(BY_FILES) -m "not engine and not alone"
+	$(BIN)/pytest -m alone
 	$(MAKE) --no-print-directory --jobs=2 build/debug/.built build/sanitized/.built
 	$(MAKE) --no-print-directory test-engine-debug
 	$(MAKE) --no-print-directory test-engine-sanitized
 
 quick: lint
-	$(BIN)/pytest -m "not root and not slow"
+	$(BY_FILES) -m "not root and not slow and not alone"
 
 soak: packages-test test-environment
 	$(BIN)/pytest -m soak
@@ -95,10 +99,10 @@ build/debug/.built build/sanitized/.built: setup.py $(ENGINE_SOURCES) $(PYTHON_S
 	touch $@
 
 test-engine-debug: build/debug/.built
-	PYTHONPATH=build/debug $(ON_ALL_CPUS) -m engine --engine=build/debug
+	PYTHONPATH=build/debug $(ENGINE_TESTS) --engine=build/debug
 
 test-engine-sanitized: build/sanitized/.built
-	PYTHONPATH=build/sanitized $(SANITIZED_RUN) $(ON_ALL_CPUS) -m engine --engine=build/sanitized
+	PYTHONPATH=build/sanitized $(SANITIZED_RUN) $(ENGINE_TESTS) --engine=build/sanitized
 
 # Debian packages: looked for by what they bring, installed when one is missing and we are root.
 

@@ -21,6 +21,8 @@ from typing import Any, Protocol, TypeVar
 _T = TypeVar("_T")
 
 SECOND_NS = 1_000_000_000
+LONGEST_WAIT_S = 1_000_000
+"""In real time: epoll_wait(2) takes no more than 2^31 ms. Who is woken before a timer is due waits again."""
 
 
 class Progress(enum.Enum):
@@ -70,7 +72,9 @@ class EngineSelector(selectors.EpollSelector):
         """Return ready descriptors; none when `timeout` (emulated seconds) is over or an event is due."""
         timeline = self._timeline
         if not timeline.is_virtual:
-            return super().select(timeout if timeout is None else timeout * timeline.dilation)
+            return super().select(
+                None if timeout is None else min(timeout * timeline.dilation, LONGEST_WAIT_S)
+            )
         ready = super().select(0)
         if ready or (timeout is not None and timeout <= 0):
             return ready

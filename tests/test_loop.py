@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import selectors
 import signal
 import threading
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from manystack import Engine, Topology
+from manystack.loop import EngineSelector
 
 SECOND_NS = 1_000_000_000
 
@@ -241,3 +243,15 @@ def test_a_run_of_a_thousand_days_neither_hangs_nor_drifts(emu: Engine) -> None:
     emu.run_until_complete(milliseconds())
     step_ns = 15  # of a floating-point number of seconds, after that long
     assert abs(emu.now_ns - before_ns - SECOND_NS) <= 1000 * step_ns
+
+
+def test_a_timer_in_the_far_future_of_dilated_time_can_be_waited_for() -> None:
+    with Engine(pair(), time="x100") as emu:
+        selector = EngineSelector(emu)
+        ready = os.eventfd(1)
+        try:
+            selector.register(ready, selectors.EVENT_READ)
+            assert [key.fd for key, _ in selector.select(24 * 3600)] == [ready]
+        finally:
+            selector.close()
+            os.close(ready)

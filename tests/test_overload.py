@@ -6,10 +6,14 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from manystack import Engine, Topology
 from manystack.core import Switch
 from manystack.core import _switch as core
 from manystack.network import Event
+
+pytestmark = pytest.mark.alone
 
 SECOND = 1_000_000_000
 MIB = 1 << 20

@@ -61,10 +61,10 @@ class Client:
     def __init__(self, network: RunningNetwork) -> None:
         self.network = network
         self._numbers = itertools.count(1)
-        try:
-            self._process = os.pidfd_open(network.pid)
-        except ProcessLookupError:
-            raise _gone(network) from None
+        lifeline = network.open_lifeline()
+        if lifeline is None:
+            raise _gone(network)
+        self._lifeline = lifeline
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.linger = 0
@@ -78,7 +78,7 @@ class Client:
     def close(self) -> None:
         """Close the connection; what it had asked for ends."""
         self._context.destroy(linger=0)
-        os.close(self._process)
+        os.close(self._lifeline)
 
     def __enter__(self) -> Self:
         return self
@@ -132,8 +132,8 @@ class Client:
             raise RemoteError(answer["error"], answer["exit_code"])
 
     def wait_until_gone(self, *others: int) -> None:
-        """Wait until the network's process has ended, or one of these descriptors can be read."""
-        select.select([self._process, *others], [], [])
+        """Wait until the network has ended and left nothing, or one of these descriptors can be read."""
+        select.select([self._lifeline, *others], [], [])
 
     def _send(self, message: dict[str, Any]) -> None:
         self._socket.send(msgpack.packb(message))
@@ -142,7 +142,7 @@ class Client:
         """Wait for an answer."""
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._process, zmq.POLLIN)
+        poller.register(self._lifeline, zmq.POLLIN)
         ready = dict(poller.poll(patience_ms))
         if not ready:
             raise ManystackError(

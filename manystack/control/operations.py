@@ -7,6 +7,7 @@ same handles that Python programs hold.
 
 import asyncio
 import functools
+import inspect
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from manystack.report.summary import Summary
 from manystack.results import mac_text, plain
 from manystack.shaping import plain_settings
 from manystack.text import clock_text
+from manystack.topology.document.errors import short
 from manystack.topology.document.quantity import parse_size
 from manystack.topology.link.writing import write_pipe
 from manystack.topology.model import STACK_KINDS
@@ -73,9 +75,10 @@ class Call(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation: what runs, and whether it changes the network."""
+    """One operation: what runs, with which arguments, and whether it changes the network."""
 
     run: Callable[..., Awaitable[Any]]
+    arguments: tuple[str, ...]
     changes: bool
 
 
@@ -95,7 +98,8 @@ def operation(*, changes: bool = False) -> Callable[[Coroutine], Coroutine]:
             return function(*args, **kwargs)
 
         checked = validate_call(config=ConfigDict(strict=True))(begin)
-        OPERATIONS[function.__name__] = Operation(checked, changes)
+        _, *arguments = inspect.signature(function).parameters  # the first is the call
+        OPERATIONS[function.__name__] = Operation(checked, tuple(arguments), changes)
         return function
 
     return enter
@@ -105,7 +109,11 @@ async def perform(call: Call, name: str, arguments: dict[str, Any]) -> Any:
     """Carry out an operation by its name. Raises ManystackError for whatever is wrong with the request."""
     chosen = OPERATIONS.get(name)
     if chosen is None:
-        raise UsageError(f"no operation {name!r}; there are {', '.join(OPERATIONS)}")
+        raise UsageError(f"no operation {short(name)}; there are {', '.join(OPERATIONS)}")
+    for argument in arguments:
+        if argument not in chosen.arguments:
+            known = f"has {', '.join(chosen.arguments)}" if chosen.arguments else "has none"
+            raise UsageError(f"{name}: no argument {short(argument)}; it {known}")
     try:
         result = chosen.run(call, **arguments)
     except ValidationError as error:

@@ -1,11 +1,13 @@
 """What a running network owns on this machine, and how the next start reclaims what a killed one left.
 
-Each running network has a private directory, named after it, with its control socket and its owner record:
-the process (id, start time and boot, so that a reused id is not taken for it) and the namespaces that it
-made. A namespace is recorded before it gets its name, and by an identity that no other namespace has. So a
-crash leaves nothing that is not on record, and a namespace that a user made under the same name is never
-touched. TAP devices need no record: they are not persistent, and the kernel removes them with their
-descriptor.
+Each running network has a private directory, named after it, with its control socket, its lifeline and its
+owner record. The lifeline is a named pipe that the owner has open and locked (flock(2)) for as long as it
+lives. Nothing but the kernel lets go of it: at once, however the process ends. So it tells the truth in every
+PID namespace, where a process id would mean another process or none, and clients can wait for its end. The
+record holds the process id, to be shown, and the namespaces that the network made. A namespace is recorded
+before it gets its name, and by an identity that no other namespace has. So a crash leaves nothing that is not
+on record, and a namespace that a user made under the same name is never touched. TAP devices need no record:
+they are not persistent, and the kernel removes them with their descriptor.
 
 Claims and removals are serialised by a lock on the directory that holds all of these.
 """
@@ -32,6 +34,7 @@ ROOT_DIRECTORY = Path("/run/manystack")
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _RECORD = "owner.json"
+_LIFELINE = "lifeline"
 _SOCKET = "control"
 _SOCKET_PATH_BYTES = 107  # sun_path less its terminating zero, unix(7)
 _MNT_DETACH = 2
@@ -39,11 +42,26 @@ _MNT_DETACH = 2
 
 @dataclass(frozen=True)
 class RunningNetwork:
-    """A network that runs now: its name, its process, and where that process takes control messages."""
+    """A network that runs now: its name, its process, and where that process takes control messages.
+
+    The process id is the one in the PID namespace that the network was started in.
+    """
 
     name: str
     pid: int
     control_endpoint: str
+
+    def open_lifeline(self) -> int | None:
+        """Return a descriptor that select(2) and poll(2) tell of once the network has ended; None if it has.
+
+        The caller closes it.
+        """
+        directory = Path(self.control_endpoint.removeprefix("ipc://")).parent
+        lifeline = _open_lifeline(directory)
+        if lifeline is not None and not _is_held(lifeline):
+            os.close(lifeline)
+            return None
+        return lifeline
 
 
 class Runtime:
@@ -70,9 +88,15 @@ class Runtime:
                 self.directory.mkdir(mode=0o700)
             except FileExistsError:
                 raise _taken(self.directory) from None
-            self._record = _Record.of_this_process()
-            self._record.write(self.directory)
-        self._is_open = True
+            self._lifeline = _hold_lifeline(self.directory)
+            self._is_open = True
+            _open_here.add(self)
+            self._record = _Record(os.getpid())
+            try:
+                self._record.write(self.directory)
+            except BaseException:
+                self.let_go()
+                raise
 
     @property
     def control_endpoint(self) -> str:
@@ -94,6 +118,8 @@ class Runtime:
 
     def release_namespace(self, name: str) -> None:
         """Undo one hold of a namespace; the last one removes it."""
+        if not self._is_open:
+            return
         self._namespace_uses[name] -= 1
         if self._namespace_uses[name] == 0:
             _remove_namespace(name, self._record.namespaces[name])
@@ -105,13 +131,31 @@ class Runtime:
         if self._is_open:
             with _locked_base():
                 _remove(self.directory)
-            self._is_open = False
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Be no longer the owner, and leave all as it is, as a crash does."""
+        self._is_open = False
+        _open_here.remove(self)
+        os.close(self._lifeline)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+_open_here: set[Runtime] = set()
+
+
+def _let_go_of_all() -> None:
+    """A fork has the parent's descriptors, but owns nothing: what the parent has must end with the parent."""
+    for network in tuple(_open_here):
+        network.let_go()
+
+
+os.register_at_fork(after_in_child=_let_go_of_all)
 
 
 def reclaim_dead() -> list[str]:
@@ -127,8 +171,8 @@ def running() -> list[RunningNetwork]:
     """List this user's running networks, in the order of their names."""
     networks = []
     for directory in sorted(_base_directory().iterdir()):
-        record = _Record.read(directory)
-        if record is not None and record.is_alive():
+        # In this order: a record that is there when the lifeline was held is that of a living owner.
+        if _is_alive(directory) and (record := _Record.read(directory)) is not None:
             networks.append(RunningNetwork(directory.name, record.pid, f"ipc://{directory / _SOCKET}"))
     return networks
 
@@ -138,15 +182,7 @@ class _Record:
     """Who owns a directory, and what else they own."""
 
     pid: int
-    start_ticks: int
-    boot: str
     namespaces: dict[str, Identity] = field(default_factory=dict)
-
-    @classmethod
-    def of_this_process(cls) -> "_Record":
-        start_ticks = _start_ticks(os.getpid())
-        assert start_ticks is not None, "a running process has a start time"
-        return cls(os.getpid(), start_ticks, _boot())
 
     @classmethod
     def read(cls, directory: Path) -> "_Record | None":
@@ -155,8 +191,8 @@ class _Record:
             document = json.loads((directory / _RECORD).read_text())
         except (FileNotFoundError, NotADirectoryError):
             return None
-        document["namespaces"] = {name: tuple(identity) for name, identity in document["namespaces"].items()}
-        return cls(**document)
+        namespaces = {name: tuple(identity) for name, identity in document["namespaces"].items()}
+        return cls(document["pid"], namespaces)
 
     def write(self, directory: Path) -> None:
         """Replace the record in one step, so that readers and a crash see the old one or the new one."""
@@ -164,25 +200,42 @@ class _Record:
         draft.write_text(json.dumps(asdict(self)))
         draft.replace(directory / _RECORD)
 
-    def is_alive(self) -> bool:
-        return self.boot == _boot() and self.start_ticks == _start_ticks(self.pid)
+
+def _hold_lifeline(directory: Path) -> int:
+    """Make a lifeline, and hold it until its descriptor is closed. Programs that it starts do not have it."""
+    path = directory / _LIFELINE
+    os.mkfifo(path, mode=0o600)
+    # For reading as well, since without a reader a pipe does not open.
+    lifeline = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    fcntl.flock(lifeline, fcntl.LOCK_EX)  # waits, if at all, for somebody who looks whether it is held
+    return lifeline
 
 
-def _boot() -> str:
-    """Start times count from the boot, and the directories may outlive it."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def _start_ticks(pid: int) -> int | None:
-    """When a process started, in clock ticks since the boot (proc(5)); None if no such process runs."""
+def _open_lifeline(directory: Path) -> int | None:
+    """Open a lifeline to look at it; None if there is none: the owner was killed before it could make one."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+        return os.open(directory / _LIFELINE, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    fields = text[text.rindex(")") + 2 :].split()  # the command's name may hold blanks and brackets
-    state, threads, start_ticks = fields[0], int(fields[17]), int(fields[19])
-    # A zombie has let go of its descriptors, and so of its devices, once its last other thread is gone.
-    return None if state in "ZX" and threads <= 1 else start_ticks
+
+
+def _is_held(lifeline: int) -> bool:
+    try:
+        fcntl.flock(lifeline, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _is_alive(directory: Path) -> bool:
+    """Whether the owner of a directory lives, in this PID namespace or another."""
+    lifeline = _open_lifeline(directory)
+    if lifeline is None:
+        return False
+    try:
+        return _is_held(lifeline)
+    finally:
+        os.close(lifeline)
 
 
 def _base_directory() -> Path:
@@ -226,7 +279,7 @@ def _locked_base() -> Iterator[Path]:
 def _taken(directory: Path) -> UsageError:
     """Say why a network's directory is there although reclaiming has just been tried."""
     record = _Record.read(directory)
-    if record is not None and record.is_alive():
+    if record is not None and _is_alive(directory):
         return UsageError(
             f"network '{directory.name}' is already running as process {record.pid}: start this one under "
             f"another --name, or stop that one with `emu stop --name {directory.name}`"
@@ -239,8 +292,7 @@ def _taken(directory: Path) -> UsageError:
 def _reclaim(base: Path) -> list[str]:
     reclaimed = []
     for directory in sorted(base.iterdir()):
-        record = _Record.read(directory)
-        if record is None or not record.is_alive():
+        if not _is_alive(directory):
             with suppress(PermissionError):
                 _remove(directory)
                 reclaimed.append(directory.name)

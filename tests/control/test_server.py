@@ -17,13 +17,14 @@ import zmq
 
 from manystack import Engine, Topology
 from manystack.control.client import Client, find
-from manystack.control.operations import OPERATIONS
-from manystack.control.server import MESSAGE_LIMIT_BYTES
+from manystack.control.operations import OPERATIONS, Operation
+from manystack.control.server import MESSAGE_LIMIT_BYTES, decode
 from manystack.errors import ManystackError
 from manystack.host.runtime import running
 
 NAME = f"control-{os.getpid()}"
 MS = 1_000_000
+PATIENCE_MS = 20_000
 
 
 def document() -> dict[str, Any]:
@@ -64,6 +65,11 @@ def ask(emu: Engine, operation: str, on_item: Callable[[Any], None] | None = Non
     return outside(emu, work)
 
 
+def take(socket: "zmq.Socket[bytes]") -> Any:
+    assert socket.poll(PATIENCE_MS), "no answer"
+    return msgpack.unpackb(socket.recv())
+
+
 def raw(emu: Engine, *messages: list[bytes]) -> list[Any]:
     """Send messages as they are; return as many answers, in order."""
 
@@ -74,7 +80,7 @@ def raw(emu: Engine, *messages: list[bytes]) -> list[Any]:
             answers = []
             for message in messages:
                 socket.send_multipart(message)
-                answers.append(msgpack.unpackb(socket.recv()))
+                answers.append(take(socket))
             return answers
 
     return outside(emu, work)
@@ -125,9 +131,9 @@ def test_a_cancelled_ping_gives_the_result_so_far(emu: Engine) -> None:
             arguments = {"node": "a", "destination": "b", "count": 0, "interval": "20ms"}
             socket.send(msgpack.packb({"id": 1, "op": "ping", "args": arguments}))
             for _ in range(3):
-                assert "item" in msgpack.unpackb(socket.recv())
+                assert "item" in take(socket)
             socket.send(msgpack.packb({"id": 2, "op": "cancel", "args": {"id": 1}}))
-            while "item" in (answer := msgpack.unpackb(socket.recv())):
+            while "item" in (answer := take(socket)):
                 pass
             return answer["result"]
 
@@ -231,7 +237,7 @@ def ask_and_leave(emu: Engine) -> None:
             socket.linger = 0
             socket.connect(find(NAME).control_endpoint)
             socket.send(msgpack.packb({"id": 1, "op": "watch"}))
-            assert msgpack.unpackb(socket.recv())["item"]["kind"] == "watching"
+            assert take(socket)["item"]["kind"] == "watching"
 
     outside(emu, work)
 
@@ -282,6 +288,18 @@ BAD = {
     "a bad quantity": request(op="link_set", args={"a": "a", "b": "s.port0", "both": {"delay": "5"}}),
     "a bad key": request(op="link_set", args={"a": "a", "b": "s.port0", "both": {"colour": "red"}}),
     "a binary name": request(op="show_routes", args={"node": b"\xff\xfe"}),
+    "an argument without a name": request(args={b"": 1}),
+    "an argument named self": request(args={"self": 1}),
+    "a list to cancel": request(op="cancel", args={"id": [1]}),
+    "a bool to cancel": request(op="cancel", args={"id": True}),
+    "nothing to cancel": request(op="cancel"),
+    "a map to have more of": request(op="more", args={"id": {}}),
+    "an operation of a long name": request(op="x" * 60_000),
+    "an argument of a long name": request(args={"x" * 60_000: 1}),
+    "many frames": [b"x"] * 1000,
+    "half a character": request(
+        op="link_set", args={"a": "a", "b": "s.port0", "both": {"queue": '{discipline: "\\ud800"}'}}
+    ),
 }
 
 
@@ -289,6 +307,7 @@ BAD = {
 def test_a_bad_message_gets_an_error_and_the_next_one_an_answer(emu: Engine, message: list[bytes]) -> None:
     bad, good = raw(emu, message, request(id=2))
     assert isinstance(bad["error"], str)
+    assert len(bad["error"]) < 1000
     assert bad["exit_code"] == 2
     assert good["id"] == 2
     assert good["result"]["name"] == NAME
@@ -333,11 +352,109 @@ def test_only_so_many_requests_at_once(emu: Engine) -> None:
             socket.connect(find(NAME).control_endpoint)
             for number in range(257):
                 socket.send(msgpack.packb({"id": number, "op": "watch"}))
-            return [msgpack.unpackb(socket.recv()) for _ in range(257)]
+            return [take(socket) for _ in range(257)]
 
     answers = outside(emu, work)
     assert len([answer for answer in answers if "item" in answer]) == 256
     assert len([answer for answer in answers if "error" in answer]) == 1
+
+
+def test_watchers_who_left_make_room_and_the_others_do_not_notice(emu: Engine) -> None:
+    def fill_and_leave() -> None:
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.linger = 0
+            socket.connect(find(NAME).control_endpoint)
+            for number in range(255):
+                socket.send(msgpack.packb({"id": number, "op": "watch"}))
+                assert "item" in take(socket)
+            socket.send(msgpack.packb({"id": 255, "op": "watch"}))
+            assert "are being served already" in take(socket)["error"]
+
+    def work() -> list[str]:
+        kinds: list[str] = []
+
+        def on_item(event: Any) -> None:
+            kinds.append(event["kind"])
+            if event["kind"] != "watching":
+                raise KeyboardInterrupt
+            fill_and_leave()
+            with Client(find(NAME)) as other:
+                other.call("link_down", a="a", b="s.port0")
+
+        with Client(find(NAME)) as client, pytest.raises(KeyboardInterrupt):
+            client.call("watch", on_item=on_item)
+        return kinds
+
+    assert outside(emu, work) == ["watching", "link-down"]
+
+
+def test_a_request_that_is_cancelled_at_once_is_answered(emu: Engine) -> None:
+    def work() -> Any:
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.linger = 0
+            socket.connect(find(NAME).control_endpoint)
+            for number in range(0, 200, 2):
+                socket.send(msgpack.packb({"id": number, "op": "watch"}))
+                socket.send(msgpack.packb({"id": number + 1, "op": "cancel", "args": {"id": number}}))
+            ended = set()
+            while len(ended) < 100:
+                answer = take(socket)
+                if "error" in answer:
+                    assert answer["error"] == "watch was ended"
+                    ended.add(answer["id"])
+
+    outside(emu, work)
+
+
+async def divide(call: Any) -> float:
+    return 1 / 0
+
+
+async def give_too_much(call: Any) -> int:
+    return 1 << 70
+
+
+async def send_too_much(call: Any) -> None:
+    await call.send(1 << 70)
+
+
+@pytest.mark.parametrize("run", [divide, give_too_much, send_too_much])
+def test_what_nobody_has_foreseen_is_an_error_and_is_logged(
+    emu: Engine, run: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(OPERATIONS, "odd", Operation(run, (), False))
+    bad, good = raw(emu, request(op="odd"), request(id=2))
+    assert (bad["id"], bad["exit_code"]) == (1, 1)
+    assert bad["error"].startswith("odd failed: ")
+    assert good["result"]["name"] == NAME
+    (record,) = caplog.records
+    assert record.exc_info
+
+
+def test_a_message_that_cannot_be_told_apart_is_an_error_and_is_logged(
+    emu: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stumble(message: bytes) -> Any:
+        return 1 / 0 if message == b"stone" else decode(message)
+
+    monkeypatch.setattr("manystack.control.server.decode", stumble)
+    bad, good = raw(emu, [b"stone"], request())
+    assert bad == {
+        "id": None,
+        "error": "a message failed: ZeroDivisionError: division by zero",
+        "exit_code": 1,
+    }
+    assert good["result"]["name"] == NAME
+    (record,) = caplog.records
+    assert record.exc_info
+
+
+def test_text_that_is_none_is_spelt_out(emu: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def name_of_a_file(call: Any) -> str:
+        return os.fsdecode(b"caf\xe9")
+
+    monkeypatch.setitem(OPERATIONS, "odd", Operation(name_of_a_file, (), False))
+    assert ask(emu, "odd") == "caf\\udce9"
 
 
 def test_a_network_that_ends_tells_those_who_wait() -> None:

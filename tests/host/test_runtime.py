@@ -1,11 +1,12 @@
 import json
 import os
+import select
 import signal
 import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +34,21 @@ except UsageError as error:
 sys.stdin.read()
 """
 
+# Another claimer, which has a fork and a program that it started with all of its descriptors live longer.
+PARENT = CLAIMER.replace(
+    "sys.stdin.read()",
+    """
+import os, signal, subprocess
+child = os.fork()
+if child == 0:
+    signal.pause()
+print(child, subprocess.Popen(["sleep", "infinity"], close_fds=False).pid, sep="\\n", flush=True)
+sys.stdin.read()
+""",
+)
+
+OTHER_PID_NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+
 
 @pytest.fixture(autouse=True)
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -47,8 +63,10 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextmanager
-def claimer(base: Path, name: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", CLAIMER, str(base), name]
+def claimer(
+    base: Path, name: str, program: str = CLAIMER, wrapper: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[str]]:
+    command = [*wrapper, sys.executable, "-c", program, str(base), name]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert answer(process) == "ready"
@@ -68,9 +86,16 @@ def tell(process: subprocess.Popen[str]) -> None:
     process.stdin.flush()
 
 
-def change_record(network: Runtime, **changes: object) -> None:
-    record = network.directory / "owner.json"
-    record.write_text(json.dumps(json.loads(record.read_text()) | changes))
+def kill_owner(network: RunningNetwork, process: subprocess.Popen[str]) -> None:
+    """Kill a process, and wait for the end of the network that it, or its child, owns."""
+    lifeline = network.open_lifeline()
+    assert lifeline is not None
+    try:
+        assert select.select([lifeline], [], [], 0) == ([], [], [])
+        process.kill()
+        assert select.select([lifeline], [], [], 20)[0] == [lifeline]
+    finally:
+        os.close(lifeline)
 
 
 def test_directory_is_private_and_goes_with_the_network(base: Path) -> None:
@@ -128,7 +153,7 @@ def test_what_a_killed_process_left_is_reclaimed(base: Path) -> None:
         assert answer(process) == "won"
         assert reclaim_dead() == []
         process.kill()
-        # Not yet waited for by its parent, but dead: a zombie owns nothing.
+        # Not yet waited for by its parent, but dead: a zombie holds nothing.
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert running() == []
         assert reclaim_dead() == ["office"]
@@ -146,12 +171,76 @@ def test_a_start_reclaims_whatever_is_dead(base: Path) -> None:
         assert [path.name for path in base.iterdir()] == ["office"]
 
 
-@pytest.mark.parametrize("change", [{"start_ticks": 1}, {"boot": "another"}])
-def test_a_reused_process_id_is_not_the_owner(change: dict[str, object]) -> None:
-    network = Runtime("office")
-    change_record(network, **change)
+def test_the_process_id_on_record_says_nothing(base: Path) -> None:
+    """It is another process's in another PID namespace, or after the owner's death."""
+    record = {"pid": os.getpid(), "start_ticks": 1, "boot": "an older version wrote this", "namespaces": {}}
+    for name in ("home", "office"):
+        (base / name).mkdir(parents=True)
+        (base / name / "owner.json").write_text(json.dumps(record))
+    os.mkfifo(base / "home" / "lifeline")
+    base.chmod(0o700)
     assert running() == []
-    assert reclaim_dead() == ["office"]
+    assert reclaim_dead() == ["home", "office"]
+
+
+def test_what_the_owner_has_started_does_not_keep_it_alive(base: Path) -> None:
+    with claimer(base, "office", PARENT) as process:
+        tell(process)
+        assert answer(process) == "won"
+        assert process.stdout is not None
+        child, program = (int(process.stdout.readline()) for _ in range(2))
+        try:
+            process.kill()
+            process.wait()
+            os.kill(child, 0)
+            os.kill(program, 0)
+            assert running() == []
+            assert reclaim_dead() == ["office"]
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.kill(program, signal.SIGKILL)
+
+
+def test_a_fork_owns_nothing(base: Path) -> None:
+    with Runtime("office") as network:
+        child = os.fork()
+        if child == 0:
+            network.close()
+            os._exit(len(running()))
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 1
+        assert [found.name for found in running()] == ["office"]
+
+
+def test_the_end_of_a_network_can_be_waited_for(base: Path) -> None:
+    with claimer(base, "office") as process:
+        tell(process)
+        assert answer(process) == "won"
+        (network,) = running()
+        kill_owner(network, process)
+        assert network.open_lifeline() is None
+        assert reclaim_dead() == ["office"]
+        assert network.open_lifeline() is None
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("owner_is_inside", [False, True])
+def test_an_owner_in_another_pid_namespace_is_alive(base: Path, owner_is_inside: bool) -> None:
+    wrappers = [OTHER_PID_NAMESPACE, ()] if owner_is_inside else [(), OTHER_PID_NAMESPACE]
+    with claimer(base, "office", wrapper=wrappers[0]) as owner:
+        tell(owner)
+        assert answer(owner) == "won"
+        before = {path: path.stat().st_ino for path in (base / "office").iterdir()}
+        for name, words in (("office", "already running as process"), ("home", "won")):
+            with claimer(base, name, wrapper=wrappers[1]) as other:
+                tell(other)
+                assert words in answer(other)
+                assert {path: path.stat().st_ino for path in (base / "office").iterdir()} == before
+                assert {network.name for network in running()} == {"office", name}
+        kill_owner(next(network for network in running() if network.name == "office"), owner)
+        with claimer(base, "office", wrapper=wrappers[1]) as other:
+            tell(other)
+            assert answer(other) == "won"
 
 
 def test_killed_before_the_record_was_written(base: Path) -> None:
@@ -198,7 +287,7 @@ def test_reclaim_removes_a_mount_point_that_was_never_mounted_on() -> None:
     network.record_namespace("planned", (1, 2, 4))
     (runtime.NAMESPACES / "made").touch()
     (runtime.NAMESPACES / "foreign").touch()
-    change_record(network, start_ticks=1)
+    network.let_go()
     assert reclaim_dead() == ["office"]
     assert [path.name for path in runtime.NAMESPACES.iterdir()] == ["foreign"]
 
@@ -207,7 +296,7 @@ def test_reclaim_leaves_what_has_come_to_mean_something_else() -> None:
     network = Runtime("office")
     network.record_namespace("site", (1, 2, 3))
     (runtime.NAMESPACES / "site").write_text("a user's own")
-    change_record(network, start_ticks=1)
+    network.let_go()
     assert reclaim_dead() == ["office"]
     assert (runtime.NAMESPACES / "site").exists()
 

@@ -171,3 +171,22 @@ def test_a_device_that_is_taken_stops_the_start_and_leaves_nothing(topology: Pat
     assert "emu0" in result.stderr
     assert result.stdout == ""
     assert LEFT not in namespaces()
+
+
+def test_a_start_in_another_pid_namespace_leaves_the_network_alone(topology: Path) -> None:
+    lonely = topology.with_name("lonely.yaml")
+    lonely.write_text(yaml.safe_dump({"manystack": 1, "name": "lonely", "nodes": {"h": {"kind": "host"}}}))
+    inside = ["unshare", "--pid", "--fork", "--mount-proc"]
+    start = [*inside, *RUN, str(lonely), "--time", "virtual", "--name"]
+    with network(topology) as process:
+        output_of([*start, NAME], exit_code=2)
+        output_of([*start, f"other-{NAME}"])
+        shown = json.loads(output_of([*inside, *EMU, "ps", "--name", NAME, "--json"]))
+        assert [(about["name"], about["nodes"]) for about in shown] == [(NAME, 4)]
+        output_of([*inside, *EMU, "ping", "r1", "10.0.3.2", "-c", "1", "--name", NAME])
+        within(LEFT, "ping", "-c", "1", "10.0.3.2")
+        process.kill()
+        process.wait()
+        assert {LEFT, RIGHT} <= namespaces()
+        output_of([*start, NAME])
+        assert not {LEFT, RIGHT} & namespaces()

@@ -592,11 +592,11 @@ def outcome(name: str, namespace: str, *wrapper: str) -> str:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("lefd", f"nic lefd: no such device in namespace {MIDDLE}; did you mean left?"),
-        ("enp3s0f1", f"nic enp3s0f1: no such device in namespace {MIDDLE}"),
-        ("lo", f"nic lo: the loopback device in namespace {MIDDLE} leads nowhere: name another"),
-        ("spare", f"nic spare: the device is down in namespace {MIDDLE}: `ip link set spare up` first"),
-        ("tunnel", f"nic tunnel: this device in namespace {MIDDLE} carries no Ethernet frames"),
+        ("lefd", "nic lefd: no such device in {place}; did you mean left?"),
+        ("enp3s0f1", "nic enp3s0f1: no such device in {place}"),
+        ("lo", "nic lo: the loopback device in {place} leads nowhere: name another"),
+        ("spare", "nic spare: the device is down in {place}: `ip link set spare up` first"),
+        ("tunnel", "nic tunnel: this device in {place} carries no Ethernet frames"),
     ],
 )
 def test_devices_that_cannot_be_bridged(hosts: None, name: str, message: str) -> None:
@@ -605,7 +605,7 @@ def test_devices_that_cannot_be_bridged(hosts: None, name: str, message: str) ->
     threads, descriptors = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(UsageError) as caught:
         open_nic(name, MIDDLE)
-    assert str(caught.value) == message
+    assert str(caught.value) == message.format(place=f"namespace {MIDDLE}")
     assert threading.active_count() == threads
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 

@@ -46,6 +46,7 @@ def check_plan(plan: Plan, base: Path) -> None:
 
 @pytest.mark.root
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("seed", [4, 7, 14, 20, 29, 37])
 def test_the_verdict_is_true_by_the_kernels_time_stamps(seed: int, tmp_path: Path) -> None:
     check_plan(plan_of(seed, seconds=2), tmp_path)
