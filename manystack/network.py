@@ -186,7 +186,8 @@ class Network:
     def unrepeatable(self) -> tuple[str, ...]:
         """What makes it impossible to repeat a virtual run."""
         calls = self.switch.unsettled_calls
-        return (*self.outside_changes, *([f"{calls} calls amid an instant that did not end"] if calls else []))
+        amid = [f"{calls} calls amid an instant that did not end"] if calls else []
+        return (*self.outside_changes, *amid)
 
     def take_events(self) -> bool:
         """Take what has happened from the switch, and tell it; whether there was any."""

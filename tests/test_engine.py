@@ -511,7 +511,7 @@ def test_a_loopback_interface_has_its_name_everywhere(tmp_path: Path) -> None:
             route.interface for route in emu.node("r1").routes() if str(route.prefix) == "192.0.2.1/32"
         ] == ["r1.lo"]
         counted = {counters.name: counters for counters in emu.node("r1").statistics().interfaces}
-        assert counted["r1.lo"]["rx_packets"] == 2
+        assert counted["r1.lo"].rx_packets == 2
     assert capture.packets == 8  # each ping: a request and its reply, going out and coming in
     told = {arrival.pipe for arrival in EventReader(arrivals).arrivals()}
     assert told >= {"h1.lo", "r1.lo", "h1.eth0 → r1.eth0"}
