@@ -34,8 +34,8 @@ FLOORS = {
     "handles": "core errors network ping probes results shaping topology topology/link wiring",
     "record": "core errors network results text topology wiring",
     "report": "core loop network text wiring",
-    "control": "errors handles host network ping record report results shaping text topology topology/document "
-    "topology/link wiring",
+    "control": "errors handles host network ping record report results shaping text topology "
+    "topology/document topology/link wiring",
     "engine": "control core errors handles host loop network probes record report topology",
     "commands": "control engine errors host ping probes record report results text topology "
     "topology/document topology/link",
