@@ -297,6 +297,8 @@ class Engine:
         """Move virtual time: see loop.Timeline."""
         switch = self.switch
         over_ns = min((end_ns for end_ns in self._runs.values() if end_ns is not None), default=None)
+        if over_ns is not None:
+            over_ns = max(over_ns, self.now_ns)  # bringing all nodes to one time may have gone beyond it
         if until_ns is None:
             following = switch.next_event_ns
             if following is not None:
@@ -309,8 +311,9 @@ class Engine:
         self.captures.drain()
         told = self.network.take_events()
         if reached and until_ns == over_ns:
-            for future in [future for future, end_ns in self._runs.items() if end_ns == over_ns]:
-                _resolve(future, "duration")
+            for future, end_ns in self._runs.items():
+                if end_ns is not None and end_ns <= over_ns:
+                    _resolve(future, "duration")
             told = True
         if told:
             return Progress.EVENT

@@ -259,6 +259,16 @@ def test_a_run_with_a_duration_ends_exactly_then(emu: Engine) -> None:
     assert emu.now_ns - began == 10 * SECOND_NS
 
 
+def test_a_run_ends_though_a_call_has_gone_beyond_its_end(emu: Engine) -> None:
+    async def short_one() -> str:
+        run = emu.loop.create_task(emu.async_run("1ns"))
+        await asyncio.sleep(0)
+        emu.switch.run(emu.now_ns + 5)  # as bringing all nodes to one time does after a slice of a run
+        return await run
+
+    assert emu.run_until_complete(short_one()) == "duration"
+
+
 def test_a_run_can_be_stopped_from_a_program(emu: Engine) -> None:
     emu.loop.call_later(3, emu.stop)
     began = emu.now_ns

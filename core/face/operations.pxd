@@ -32,8 +32,8 @@ from ..stack.flow cimport flow_start
 from ..stack.loopback cimport node_loopback
 from ..stack.route cimport route_find, route_lookup, route_remove, route_set
 from ..state.network cimport (
-    BridgeState, DropCounts, Echo, Flow, Interface, LateStretch, Lateness, MacEntry, Neighbor, Node,
-    OBSERVE_CAPTURE, Pipe, Proof, ROUTE_CONNECTED, ROUTE_LOCAL, Route4, Stack, Tables, Worker,
+    BridgeState, DropCounts, Echo, Flow, Interface, KIND_SWITCH, LateStretch, Lateness, MacEntry, Neighbor,
+    Node, OBSERVE_CAPTURE, Pipe, Proof, ROUTE_CONNECTED, ROUTE_LOCAL, Route4, Stack, Tables, Worker,
 )
 from ..state.packets cimport Packet, PacketList
 from ..state.reasons cimport DROP_REASON_COUNT, DROP_VNET_HEADER
@@ -198,10 +198,14 @@ cdef inline void do_copy_neighbors(Worker *worker, void *argument) noexcept nogi
 cdef inline void do_copy_macs(Worker *worker, void *argument) noexcept nogil:
     cdef Operation *operation = <Operation *>argument
     cdef BridgeState *bridge = &operation.node.own.bridge
-    cdef MacEntry *rows = <MacEntry *>must_resize(NULL, (bridge.mac_count + 1) * sizeof(MacEntry))
+    cdef MacEntry *rows
     cdef uint32_t i
-    operation.rows = rows
+    operation.rows = NULL
     operation.row_count = 0
+    if operation.node.kind != KIND_SWITCH:
+        return
+    rows = <MacEntry *>must_resize(NULL, (bridge.mac_count + 1) * sizeof(MacEntry))
+    operation.rows = rows
     for i in range(bridge.mac_capacity):
         if bridge.macs[i].mac:
             rows[operation.row_count] = bridge.macs[i]

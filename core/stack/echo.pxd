@@ -37,7 +37,8 @@ cdef inline void echo_send(
         ip4_output(worker, node, packet, time_ns)
         return
     if echo.waiting.count == 0:
-        node_timer(worker, node, conversation_resumes_ns(worker, time_ns), TIMER_SOCKETS)
+        echo.resumes_ns = conversation_resumes_ns(worker, time_ns)
+        node_timer(worker, node, echo.resumes_ns, TIMER_SOCKETS)
     list_append(&echo.waiting, packet)
 
 
@@ -80,14 +81,15 @@ cdef inline void echo_timer(Worker *worker, Node *node, int64_t time_ns) noexcep
     cdef uint32_t i, count
     cdef Packet **waiting
     while echo is not NULL:
-        count = echo.waiting.count
-        waiting = echo.waiting.packets
-        echo.waiting.packets = NULL
-        echo.waiting.count = echo.waiting.capacity = 0
-        for i in range(count):
-            waiting[i].turns = 0
-            ip4_output(worker, node, waiting[i], time_ns)
-        free(waiting)
+        count = echo.waiting.count if echo.resumes_ns <= time_ns else 0
+        if count:
+            waiting = echo.waiting.packets
+            echo.waiting.packets = NULL
+            echo.waiting.count = echo.waiting.capacity = 0
+            for i in range(count):
+                waiting[i].turns = 0
+                ip4_output(worker, node, waiting[i], time_ns)
+            free(waiting)
         echo = echo.next
 
 

@@ -319,7 +319,8 @@ cdef struct Echo:
     uint64_t limit_packets
     uint64_t received_packets
     uint64_t answered_packets
-    PacketList waiting             # for the conversation to go on
+    PacketList waiting             # for the conversation to go on …
+    int64_t resumes_ns             # … at this time
 
 
 # What only a switch has: the stations that it knows.

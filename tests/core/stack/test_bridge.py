@@ -401,3 +401,11 @@ def test_a_routing_loop_ends_by_ttl(lab: Lab) -> None:
     (error,) = wire.take_icmp()
     assert error.body[8] == 1
     assert lab.drops(one).get("ip4_ttl", 0) + lab.drops(two).get("ip4_ttl", 0) == 1
+
+
+def test_only_a_switch_has_learnt_anything(lab: Lab) -> None:
+    host, interface = lab.host("10.0.0.1/24")
+    wire = lab.wire(interface)
+    lab.run(0)
+    hub, _ = lab.bridge(core.HUB, 2)
+    assert [lab.switch.mac_table(node) for node in (host, wire.node, hub)] == [[], [], []]
