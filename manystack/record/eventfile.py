@@ -191,9 +191,10 @@ class EventReader:
         first = next(self._records, None)
         if first is None or first[0] != HEADER:
             raise UnreadableError(f"{path}: not an event file")
+        version = self._unpacked(first[2], {"version": int})["version"]
+        if version != VERSION:
+            raise UnreadableError(f"{path}: version {version}, not in this version")
         self.header = self._unpacked(first[2], HEADER_TYPES)
-        if self.header["version"] != VERSION:
-            raise UnreadableError(f"{path}: version {self.header['version']}, not in this version")
         self._pipes = dict(enumerate(str(name) for name in self.header["pipes"]))
         for number, name in enumerate(self.header["nodes"]):
             self._pipes[core.LOOPBACK + number] = loopback_name(str(name))

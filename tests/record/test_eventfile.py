@@ -40,7 +40,7 @@ def written(
     path: Path, pipes: list[list[Event]], rng: random.Random, *, end: bool = True, **header: Any
 ) -> Path:
     """An event file with all arrivals, shuffled as far as each pipe's order and the marks allow."""
-    told = {"version": 1, "time": "virtual", "seed": 1, "topology": "x", "pipes": PIPES} | header
+    told = {"version": 2, "time": "virtual", "seed": 1, "topology": "x", "pipes": PIPES, "nodes": []} | header
     data = bytearray(b"emu-evts" + record(0, msgpack.packb(told)))
     left = [list(events) for events in pipes]
     while any(left):
@@ -223,8 +223,8 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path, damage: Callable[[bytes
 
 def test_other_versions_and_missing_files_are_named(tmp_path: Path) -> None:
     rng = random.Random(7)
-    newer = written(tmp_path / "newer", random_pipes(rng), rng, version=2)
-    with pytest.raises(UnreadableError, match="newer: version 2, not in this version"):
+    newer = written(tmp_path / "newer", random_pipes(rng), rng, version=3)
+    with pytest.raises(UnreadableError, match="newer: version 3, not in this version"):
         EventReader(newer)
     with pytest.raises(UnreadableError, match="nowhere: No such file"):
         EventReader(tmp_path / "nowhere")
