@@ -2,12 +2,12 @@
 
 Each running network has a private directory, named after it, with its control socket, its lifeline and its
 owner record. The lifeline is a named pipe that the owner has open and locked (flock(2)) for as long as it
-lives. Nothing but the kernel lets go of it: at once, however the process ends. So it tells the truth in every
-PID namespace, where a process id would mean another process or none, and clients can wait for its end. The
-record holds the process id, to be shown, and the namespaces that the network made. A namespace is recorded
-before it gets its name, and by an identity that no other namespace has. So a crash leaves nothing that is not
-on record, and a namespace that a user made under the same name is never touched. TAP devices need no record:
-they are not persistent, and the kernel removes them with their descriptor.
+lives; the kernel lets go of it at once, however the process ends. The lock tells the truth in every PID
+namespace, where a process id would mean another process or none, and the pipe's end is what clients wait for.
+The record holds the process id, to be shown, and the namespaces that the network made. A namespace is
+recorded before it gets its name, and by an identity that no other namespace has. So a crash leaves nothing
+that is not on record, and a namespace that a user made under the same name is never touched. TAP devices need
+no record: they are not persistent, and the kernel removes them with their descriptor.
 
 Claims and removals are serialised by a lock on the directory that holds all of these.
 """

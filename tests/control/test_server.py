@@ -18,7 +18,7 @@ import zmq
 from manystack import Engine, Topology
 from manystack.control.client import Client, find
 from manystack.control.operations import OPERATIONS, Operation
-from manystack.control.server import MESSAGE_LIMIT_BYTES, decode
+from manystack.control.server import MESSAGE_LIMIT_BYTES, ControlServer, decode
 from manystack.errors import ManystackError
 from manystack.host.runtime import running
 
@@ -404,6 +404,30 @@ def test_a_request_that_is_cancelled_at_once_is_answered(emu: Engine) -> None:
                     ended.add(answer["id"])
 
     outside(emu, work)
+
+
+def test_messages_without_end_leave_others_their_turn(emu: Engine) -> None:
+    class Flood:
+        """A socket on which another message is there whenever one is asked for, up to a thousand."""
+
+        left = 1000
+
+        async def recv_multipart(self) -> list[bytes]:
+            self.left -= 1
+            if self.left == 0:
+                raise asyncio.CancelledError
+            return [b"client", *request(op="cancel", args={"id": 1})]
+
+    async def meanwhile() -> int:
+        flood: Any = Flood()
+        receiver = asyncio.create_task(ControlServer(emu, "")._receive(flood))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        left: int = flood.left
+        await asyncio.wait([receiver])
+        return left
+
+    assert emu.run_until_complete(meanwhile()) > 900
 
 
 async def divide(call: Any) -> float:
