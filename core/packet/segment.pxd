@@ -15,7 +15,8 @@ from ..headers.udp cimport UDP_CHECKSUM
 from ..machine.platform cimport get16, get32, is_likely, put16, put32
 from ..state.packets cimport CHECKSUM_PARTIAL, CHECKSUM_TCP_PARTIAL, CHECKSUM_UDP_PARTIAL, Packet, Pool
 from .packet cimport (
-    packet_checksum, packet_copy_bytes, packet_new, packet_own_header, packet_release, packet_slice,
+    metadata_copy, packet_checksum, packet_copy_bytes, packet_new, packet_own_header, packet_release,
+    packet_slice,
 )
 
 
@@ -106,14 +107,9 @@ cdef inline Packet *packet_segment(
     pool.copied_bytes += packet.header_length
     segment.length = packet.header_length
     segment.total_length = packet.header_length + length
-    segment.time_ns = packet.time_ns
-    segment.packet_id = packet.packet_id + number
-    segment.turns = packet.turns
-    segment.crossings = packet.crossings
-    segment.input_port = packet.input_port
-    segment.network_offset = packet.network_offset
-    segment.transport_offset = packet.transport_offset
-    segment.header_state = packet.header_state
+    metadata_copy(segment, packet)
+    segment.packet_id += number
+    segment.segment_size = segment.header_length = 0  # it stands for itself alone
     ip = segment.data + segment.network_offset
     if ip[0] >> 4 == 4:
         put16(ip + 4, <uint16_t>(get16(ip + 4) + number))
